@@ -1,0 +1,1 @@
+"""Face recognition: backbones, embedding, detection, margin heads, recognition training, verification."""

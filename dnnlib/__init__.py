@@ -1,0 +1,1 @@
+"""Tools that know nothing of this field: errors, command lines, files, logging, progress, downloads."""

@@ -1,0 +1,69 @@
+"""Command lines in one manner: hyphened names with underscore aliases, one-line errors, exit status 2."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from dnnlib.errors import UserError
+
+EXIT_USER_ERROR = 2
+
+# Flags that are written `--name` and `--name=true|false`, as in StyleGAN2-ADA.
+BOOL = click.BOOL
+
+
+def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
+    """click.option with two habits: each `--two-words` is also accepted as `--two_words`, and defaults are shown."""
+    aliases = [f"--{name[2:].replace('-', '_')}" for name in names if name.startswith("--") and "-" in name[2:]]
+    aliases = [alias for alias in aliases if alias not in names]
+    attributes.setdefault("show_default", True)
+    return click.option(*names, *aliases, cls=_Option, **attributes)
+
+
+class _Option(click.Option):
+    """An option whose help lists the hyphened names only: the aliases work, but would double every line."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        shown = [name for name in self.opts if not (name.startswith("--") and "_" in name)]
+        everything, self.opts = self.opts, shown or self.opts
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = everything
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class _OneLineErrors:
+    """Mixin: runs the command, and answers the user's mistakes with one line on stderr and status 2."""
+
+    def main(self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
+        if not standalone_mode:
+            return super().main(args=args, standalone_mode=False, **extra)  # type: ignore[misc]
+        try:
+            result = super().main(args=args, standalone_mode=False, **extra)  # type: ignore[misc]
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            sys.exit(EXIT_USER_ERROR)
+        except click.ClickException as error:
+            click.echo(f"Error: {_one_line(Exception(error.format_message()))}", err=True)
+            sys.exit(EXIT_USER_ERROR)
+        except UserError as error:
+            click.echo(f"Error: {_one_line(error)}", err=True)
+            sys.exit(EXIT_USER_ERROR)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Interrupted: what is finished stays; the same command goes on from there.", err=True)
+            sys.exit(130)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+class Command(_OneLineErrors, click.Command):
+    """A command of one script: `@click.command(cls=Command)`."""
+
+
+class Group(_OneLineErrors, click.Group):
+    """A command with subcommands: `@click.group(cls=Group)`."""

@@ -1,0 +1,95 @@
+"""Files that are whole or absent: atomic writes, and the digests that later stages check."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dnnlib.errors import UserError
+
+StrPath = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def atomic_path(path: StrPath) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it is flushed and renamed over `path`.
+
+    When the block raises, the temporary file is removed and `path` is as it was.
+    Raises UserError where the disk is full.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{target}: the disk is full; what is finished stays, free some space and go on") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def atomic_write_bytes(path: StrPath, data: bytes) -> None:
+    """Writes `data` to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def atomic_write_json(path: StrPath, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all. NaN and infinity are refused (ValueError)."""
+    atomic_write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def append_line(path: StrPath, value: dict[str, Any]) -> None:
+    """Appends one JSON line to `path` in a single write, so that a reader never sees half of it but at a crash."""
+    line = (json.dumps(value) + "\n").encode()
+    with open(path, "ab") as file:
+        file.write(line)
+
+
+def read_lines(path: StrPath) -> list[dict[str, Any]]:
+    """The JSON lines of `path`; a last line that a crash cut short is left out."""
+    lines = Path(path).read_bytes().split(b"\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def read_json(path: StrPath, option: str = "file") -> Any:
+    """JSON from `path`. Raises UserError that names `option` where it is missing or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{option}: {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{option}: {path}: not JSON ({error})") from error
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of `data`, 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: StrPath) -> str:
+    """SHA-256 of the file's bytes, 64 hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

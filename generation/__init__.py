@@ -1,0 +1,1 @@
+"""From a trained generator to a filtered recognition dataset of people who do not exist."""

@@ -1,0 +1,1 @@
+"""Measures of pictures and identities, as pure functions of arrays."""

@@ -1,0 +1,112 @@
+"""Identity features on disk: identity_features.safetensors, and ArcBiFaceGAN's identity_features.json.
+
+A feature is the raw output of a recognition model (512 numbers, not normalised). The file says which model made
+them, and every later stage refuses features of another one.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from dnnlib.errors import UserError
+from dnnlib.files import StrPath, atomic_write_bytes
+from torch_utils.image_tree import split_name
+
+FILE_NAME = "identity_features.safetensors"
+MODES = ("all", "one")
+UNKNOWN_MODEL = "unknown"
+
+
+@dataclass
+class FeatureSet:
+    """Features of a dataset's pictures.
+
+    features: float32 [N, C], raw. names: N picture names relative to VIS/. model: fingerprint of the recognition
+    model. mode: 'all' (a feature a picture) or 'one' (the most typical feature of each identity).
+    """
+
+    features: np.ndarray
+    names: list[str]
+    model: str
+    mode: str = "all"
+    identities: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.identities = [split_name(name)[0] for name in self.names]
+
+    @property
+    def norm(self) -> float:
+        """Mean L2 norm of the features: the scale at which a generator was conditioned."""
+        return float(np.linalg.norm(self.features.astype(np.float64), axis=1).mean())
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def check_values(features: np.ndarray, names: list[str], where: str) -> None:
+    """Raises UserError, starting with `where`, for features that no training should see."""
+    if features.ndim != 2 or len(features) != len(names) or not len(features):
+        raise UserError(f"{where}: features of shape {list(features.shape)} for {len(names)} names; [N, C] is needed")
+    broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(broken):
+        raise UserError(f"{where}: the feature of {names[broken[0]]} holds NaN or infinity ({len(broken)} such)")
+    if len(features) > 1 and not np.ptp(features, axis=0).any():
+        raise UserError(f"{where}: all {len(features)} features are the same; the recognition model saw nothing")
+    if not np.linalg.norm(features, axis=1).all():
+        raise UserError(f"{where}: a feature is all zeros")
+
+
+def save_features(path: StrPath, features: FeatureSet) -> None:
+    """Writes `features`, atomically; as safetensors, or as ArcBiFaceGAN's JSON where `path` ends in .json."""
+    check_values(features.features, features.names, str(path))
+    if Path(path).suffix == ".json":
+        labels = [[name, row.tolist()] for name, row in zip(features.names, features.features, strict=True)]
+        atomic_write_bytes(path, json.dumps({"labels": labels}).encode())
+        return
+    metadata = {
+        "names": json.dumps(features.names),
+        "recognition_model": features.model,
+        "mode": features.mode,
+        "norm": repr(features.norm),
+    }
+    tensors = {"features": np.ascontiguousarray(features.features, dtype=np.float32)}
+    atomic_write_bytes(path, save(tensors, metadata=metadata))
+
+
+def load_features(path: StrPath, option: str = "--features") -> FeatureSet:
+    """Reads features. Raises UserError that names `option` and the file for all that is not sound."""
+    where = f"{option}: {path}"
+    if not Path(path).is_file():
+        raise UserError(f"{where}: no such file; dataset_tool.py features makes one")
+    features = _load_json(path, where) if Path(path).suffix == ".json" else _load_safetensors(path, where)
+    check_values(features.features, features.names, where)
+    return features
+
+
+def _load_safetensors(path: StrPath, where: str) -> FeatureSet:
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            values = file.get_tensor("features").astype(np.float32)
+        names = json.loads(metadata["names"])
+        mode = metadata["mode"]
+        if mode not in MODES or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"mode {mode!r}")
+        return FeatureSet(values, names, metadata["recognition_model"], mode)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{where}: not a file of identity features ({error})") from error
+
+
+def _load_json(path: StrPath, where: str) -> FeatureSet:
+    """ArcBiFaceGAN: {"labels": [[picture name, [512 numbers]], ...]}. It does not say which model made them."""
+    try:
+        labels = json.loads(Path(path).read_text(encoding="utf-8"))["labels"]
+        names = [str(name) for name, _ in labels]
+        values = np.array([row for _, row in labels], dtype=np.float32)
+        return FeatureSet(values, names, model=UNKNOWN_MODEL)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{where}: not ArcBiFaceGAN's identity_features.json ({error})") from error

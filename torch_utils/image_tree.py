@@ -1,0 +1,249 @@
+"""Trees of PNG and JPEG pictures, in a folder or in one zip, and trees of VIS/NIR pairs.
+
+Pictures come from others and are taken to be hostile: sizes are read before pixels, zip members are never
+unpacked to disk, and what cannot be read is refused in one line that names it.
+"""
+
+import io
+import os
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dnnlib.errors import UserError
+from dnnlib.files import StrPath, sha256_bytes
+from torch_utils.spectra import SPECTRA
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_FILE_BYTES = 256 << 20
+MAX_PIXELS = 16384 * 16384 // 4
+
+
+# ----------------------------------------------------------------------------
+# One picture.
+
+
+def decode_image(data: bytes, mode: str, name: str) -> np.ndarray:
+    """Bytes of a PNG or JPEG -> uint8 [H, W, C], C = 3 for mode 'RGB', 1 for mode 'L'.
+
+    EXIF rotation is applied, 16-bit grey is scaled to 8 bits, palettes and CMYK are converted, an alpha channel
+    is dropped where it is opaque. Raises UserError that starts with `name` for all that cannot be read rightly.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{name}: {image.width}x{image.height} pixels are more than a face picture needs")
+            image.load()
+            picture = ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name}: not a PNG or JPEG picture") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{name}: broken picture ({error})") from error
+    pixels = np.asarray(_to_mode(picture, mode, name), dtype=np.uint8)
+    return pixels.reshape(pixels.shape[0], pixels.shape[1], -1)  # [H, W, C]
+
+
+def _to_mode(picture: Image.Image, mode: str, name: str) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16-bit grey; Pillow would clip it, not scale it
+        values = np.asarray(picture).astype(np.int64)
+        picture = Image.fromarray(((values.clip(0, 65535) * 255 + 32767) // 65535).astype(np.uint8))
+    if picture.mode == "F":
+        raise UserError(f"{name}: floating-point pixels; save it with 8 bits a channel")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        if picture.getextrema()[3][0] < 255:  # type: ignore[index]
+            raise UserError(f"{name}: has transparent pixels; save it without an alpha channel")
+    if picture.mode == "P":
+        picture = picture.convert("RGB")
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] or [H, W, 1] or [H, W] -> PNG bytes, the same for the same pixels (and Pillow's zlib)."""
+    array = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8)).save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+# ----------------------------------------------------------------------------
+# Names.
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Picture name -> (identity, sample): '012_4.png' and '012/4.png' both give ('012', '4').
+
+    An underscore in the file's name decides, else the folder is the identity. Raises UserError where neither is there.
+    """
+    path = PurePosixPath(name)
+    identity, underscore, sample = path.stem.rpartition("_")
+    if not underscore:
+        identity, sample = path.parent.name, path.stem
+    if not identity or not sample:
+        raise UserError(f"{name}: no identity before the underscore; name it like 012_4.png or 012/4.png")
+    return identity, sample
+
+
+def content_digest(hashes: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 over the sorted (name, SHA-256 of the file) of a tree: changes with any name or any byte."""
+    return sha256_bytes("\n".join(f"{name} {digest}" for name, digest in sorted(hashes)).encode())
+
+
+# ----------------------------------------------------------------------------
+# A tree of pictures.
+
+
+class ImageTree:
+    """The pictures below a folder, or below `prefix` in a zip: `.names` sorted, '/' between folders.
+
+    Raises UserError, starting with `option`, where there is no such folder or zip. Safe to hand to worker processes.
+    """
+
+    def __init__(self, path: StrPath, prefix: str = "", option: str = "--data") -> None:
+        self.path = Path(path)
+        self.prefix = f"{prefix.strip('/')}/" if prefix else ""
+        self._zip: tuple[int, zipfile.ZipFile] | None = None
+        self._option = option
+        if self.is_zip:
+            self.names = self._zip_names()
+        elif self.path.is_dir():
+            self.names = self._folder_names()
+        else:
+            raise UserError(f"{option}: {self.path}: no such folder or zip")
+
+    @property
+    def is_zip(self) -> bool:
+        return self.path.suffix.lower() == ".zip" and self.path.is_file()
+
+    @property
+    def label(self) -> str:
+        """What messages call the tree."""
+        return f"{self.path}/{self.prefix}".rstrip("/")
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one picture file. Raises UserError where it cannot be read or is larger than any picture."""
+        where = f"{self.label}/{name}"
+        try:
+            if self.is_zip:
+                info = self._open_zip().getinfo(self.prefix + name)
+                self._check_size(info.file_size, where)
+                return self._open_zip().read(info)
+            self._check_size((self.path / self.prefix / name).stat().st_size, where)
+            return (self.path / self.prefix / name).read_bytes()
+        except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            raise UserError(f"{where}: cannot be read ({error})") from error
+
+    def decode(self, name: str, mode: str) -> np.ndarray:
+        """One picture as uint8 [H, W, C]; see decode_image."""
+        return decode_image(self.read(name), mode, f"{self.label}/{name}")
+
+    def verify(self) -> None:
+        """Reads a zip once and compares the CRC of every member, so that a broken one is found before the work."""
+        if self.is_zip:
+            for name in self.names:
+                self.read(name)
+
+    def _folder_names(self) -> list[str]:
+        root = self.path / self.prefix
+        found = []
+        for folder, _, files in os.walk(root):
+            inner = Path(folder).relative_to(root)
+            found += [(inner / file).as_posix() for file in files if file.lower().endswith(SUFFIXES)]
+        return sorted(name for name in found if not PurePosixPath(name).name.startswith("."))
+
+    def _zip_names(self) -> list[str]:
+        names = [name[len(self.prefix) :] for name in self._open_zip().namelist() if name.startswith(self.prefix)]
+        return sorted(name for name in names if name.lower().endswith(SUFFIXES))
+
+    def _open_zip(self) -> zipfile.ZipFile:
+        """A handle of this process's own: a shared file position would mix up workers' reads."""
+        if self._zip is None or self._zip[0] != os.getpid():
+            try:
+                self._zip = (os.getpid(), zipfile.ZipFile(self.path))
+            except (OSError, zipfile.BadZipFile) as error:
+                raise UserError(f"{self._option}: {self.path}: not a readable zip ({error})") from error
+        return self._zip[1]
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_zip": None}
+
+    @staticmethod
+    def _check_size(size: int, where: str) -> None:
+        if size > MAX_FILE_BYTES:
+            raise UserError(f"{where}: {size >> 20} MiB is more than a picture can be")
+
+
+# ----------------------------------------------------------------------------
+# A tree of pairs.
+
+
+class PairedTree:
+    """`DATA/VIS` and `DATA/NIR` (or one zip of the same tree) with the same names in both.
+
+    `.names` sorted; `.identities[i]` and `.samples[i]` are those of `.names[i]`. Raises UserError, starting with
+    `option`, for an empty tree, a picture without its partner, an unusable name, and one sample given twice.
+    """
+
+    def __init__(self, root: StrPath, option: str = "--data") -> None:
+        self.root = Path(root)
+        self.trees: dict[str, ImageTree] = {}
+        for spectrum in SPECTRA.values():
+            inside_zip = self.root.suffix.lower() == ".zip" and self.root.is_file()
+            if not inside_zip and not (self.root / spectrum.folder).is_dir():
+                raise UserError(f"{option}: {self.root}: no folder {spectrum.folder}/ in it (VIS/ and NIR/ are needed)")
+            self.trees[spectrum.name] = ImageTree(self.root, prefix=spectrum.folder, option=option)
+        self._check_partners(option)
+        self.names = self.trees["vis"].names
+        self.identities, self.samples = self._split_names(option)
+
+    def read(self, spectrum: str, name: str) -> bytes:
+        """The bytes of one picture of a pair."""
+        return self.trees[spectrum].read(name)
+
+    def decode(self, spectrum: str, name: str) -> np.ndarray:
+        """One picture of a pair, uint8 [H, W, 3] for 'vis', [H, W, 1] for 'nir'."""
+        return self.trees[spectrum].decode(name, SPECTRA[spectrum].mode)
+
+    def verify(self) -> None:
+        """See ImageTree.verify."""
+        for tree in self.trees.values():
+            tree.verify()
+
+    def content_digest(self) -> str:
+        """SHA-256 of all names and bytes, as in dataset.json; reads every file."""
+        return content_digest(
+            (f"{SPECTRA[spectrum].folder}/{name}", sha256_bytes(tree.read(name)))
+            for spectrum, tree in self.trees.items()
+            for name in tree.names
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _check_partners(self, option: str) -> None:
+        names = {spectrum: set(tree.names) for spectrum, tree in self.trees.items()}
+        if not any(names.values()):
+            raise UserError(f"{option}: {self.root}: no PNG or JPEG pictures in VIS/ and NIR/")
+        for own, other in (("vis", "nir"), ("nir", "vis")):
+            if alone := sorted(names[own] - names[other]):
+                raise UserError(
+                    f"{option}: {self.root}: {len(alone)} {SPECTRA[own].folder} images have no {SPECTRA[other].folder} "
+                    f"partner, the first is {alone[0]}"
+                )
+
+    def _split_names(self, option: str) -> tuple[list[str], list[str]]:
+        seen: dict[tuple[str, str], str] = {}
+        for name in self.names:
+            try:
+                key = split_name(name)
+            except UserError as error:
+                raise UserError(f"{option}: {self.root}/VIS/{error}") from error
+            if key in seen:
+                raise UserError(
+                    f"{option}: {self.root}/VIS: {seen[key]} and {name} are both sample {key[1]} of identity {key[0]}"
+                )
+            seen[key] = name
+        return [identity for identity, _ in seen], [sample for _, sample in seen]

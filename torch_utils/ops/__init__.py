@@ -1,0 +1,1 @@
+"""Custom ops: one public function each, a readable reference, and faster formulations that equal it."""

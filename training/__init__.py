@@ -1,0 +1,1 @@
+"""The dual-branch generator, its discriminators, and how they are trained."""
