@@ -1,1 +1,1 @@
-"""Measures of pictures and identities, as pure functions of arrays."""
+"""Figures of merit: pure functions from images, features or scores to numbers. Nothing here knows a network class."""

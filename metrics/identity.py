@@ -1,0 +1,183 @@
+"""Identity metrics on similarity scores, in the words of ISO/IEC 19795-1.
+
+A *mated* score compares two pictures of one person, a *non-mated* score pictures of two people. A comparison matches
+when its score is at least the threshold, so
+
+    FMR(t)  = share of non-mated scores >= t      (false match rate, falls with t)
+    FNMR(t) = share of mated scores     <  t      (false non-match rate, rises with t)
+
+Everything here is a pure function on float64 arrays; features become scores in `mated_nonmated`, in blocks, so memory
+is bounded by the scores that are asked for and not by a similarity matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Scores = NDArray[np.float64]
+
+
+class Curve(NamedTuple):
+    """Both error rates at every threshold where one of them changes."""
+
+    thresholds: Scores  # [T] ascending, the last one is +inf (nothing matches)
+    fmr: Scores  # [T] from 1 down to 0
+    fnmr: Scores  # [T] from 0 up to 1
+
+
+class OperatingPoint(NamedTuple):
+    """One point of the curve: the threshold and the error rates there."""
+
+    threshold: float
+    fmr: float
+    fnmr: float
+
+
+class Leakage(NamedTuple):
+    """How many synthetic samples match a real person, and how close the closest one comes."""
+
+    rate: float  # share of the samples whose score to some real feature is over the threshold
+    highest: float  # the highest score of all
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Features to scores.
+
+
+def unit_rows(features: ArrayLike) -> Scores:
+    """Scale every row of features [N, D] to length one, in float64.
+
+    Raises ValueError for rows that are zero or not finite: they have no direction, so no cosine.
+    """
+    rows = np.asarray(features, dtype=np.float64)  # [N, D]
+    if rows.ndim != 2:
+        raise ValueError(f"features must be [N, D], not {rows.shape}")
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)  # [N, 1]
+    if not np.all(np.isfinite(norms)) or np.any(norms == 0):
+        raise ValueError("a feature is zero or not finite")
+    return rows / norms
+
+
+def mated_nonmated(features: ArrayLike, labels: Sequence[object] | NDArray, block: int = 1024) -> tuple[Scores, Scores]:
+    """Cosine of every unordered pair of features, split into mated and non-mated.
+
+    features: [N, D], any lengths but zero. labels: N identities, compared for equality.
+    Returns (mated [P], nonmated [Q]) with P + Q = N (N - 1) / 2, in the order of the pairs (i, j > i).
+    Raises ValueError if the counts differ or a feature has no direction.
+    """
+    rows = unit_rows(features)  # [N, D]
+    if len(labels) != len(rows):
+        raise ValueError(f"{len(rows)} features but {len(labels)} labels")
+    _, codes = np.unique(np.asarray([str(label) for label in labels]), return_inverse=True)  # [N]
+    mated: list[Scores] = [np.empty(0)]
+    nonmated: list[Scores] = [np.empty(0)]
+    for start in range(0, len(rows), block):
+        stop = min(start + block, len(rows))
+        scores = rows[start:stop] @ rows[start:].T  # [B, N - start]
+        upper = np.arange(len(rows) - start)[None, :] > np.arange(stop - start)[:, None]  # [B, N - start]
+        same = codes[start:stop, None] == codes[None, start:]  # [B, N - start]
+        mated.append(scores[upper & same])
+        nonmated.append(scores[upper & ~same])
+    return np.clip(np.concatenate(mated), -1, 1), np.clip(np.concatenate(nonmated), -1, 1)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Error rates.
+
+
+def fmr_at(nonmated: ArrayLike, threshold: ArrayLike) -> Scores:
+    """False match rate at each threshold: the share of non-mated scores at or over it."""
+    ordered = _sorted_scores(nonmated, "non-mated")
+    below = np.searchsorted(ordered, np.asarray(threshold, dtype=np.float64), side="left")
+    return np.asarray((len(ordered) - below) / len(ordered))
+
+
+def fnmr_at(mated: ArrayLike, threshold: ArrayLike) -> Scores:
+    """False non-match rate at each threshold: the share of mated scores under it."""
+    ordered = _sorted_scores(mated, "mated")
+    below = np.searchsorted(ordered, np.asarray(threshold, dtype=np.float64), side="left")
+    return np.asarray(below / len(ordered))
+
+
+def fmr_fnmr_at(mated: ArrayLike, nonmated: ArrayLike, threshold: float) -> OperatingPoint:
+    """Both error rates at one threshold."""
+    return OperatingPoint(float(threshold), float(fmr_at(nonmated, threshold)), float(fnmr_at(mated, threshold)))
+
+
+def roc(mated: ArrayLike, nonmated: ArrayLike) -> Curve:
+    """FMR and FNMR at every distinct score and at +inf; tied scores make one point. A DET curve is the same data."""
+    ordered_mated = _sorted_scores(mated, "mated")
+    ordered_nonmated = _sorted_scores(nonmated, "non-mated")
+    thresholds = np.append(np.unique(np.concatenate([ordered_mated, ordered_nonmated])), np.inf)  # [T]
+    return Curve(thresholds, fmr_at(ordered_nonmated, thresholds), fnmr_at(ordered_mated, thresholds))
+
+
+def eer(mated: ArrayLike, nonmated: ArrayLike) -> float:
+    """Equal error rate.
+
+    The curves are steps and seldom meet. Of the two neighbouring thresholds where FMR - FNMR changes its sign, the one
+    with the smaller sum of errors counts, and the rate is the mean of both errors there (FVC2000, Maio et al. 2002).
+    """
+    curve = roc(mated, nonmated)
+    after = int(np.argmax(curve.fmr <= curve.fnmr))  # first threshold where the curves have met or crossed
+    before = max(after - 1, 0)
+    if curve.fmr[after] == curve.fnmr[after]:
+        before = after
+    sums = curve.fmr + curve.fnmr
+    return float(min(sums[before], sums[after]) / 2)
+
+
+def fnmr_at_fmr(mated: ArrayLike, nonmated: ArrayLike, fmr: float) -> OperatingPoint:
+    """The lowest threshold whose false match rate is at most `fmr`, with the error rates there.
+
+    With fewer than 1 / fmr non-mated scores the threshold lies over all of them. It is one of the scores, or +inf.
+    """
+    if not 0 <= fmr <= 1:
+        raise ValueError(f"fmr must lie in [0, 1], not {fmr}")
+    curve = roc(mated, nonmated)
+    index = int(np.argmax(curve.fmr <= fmr))
+    return OperatingPoint(float(curve.thresholds[index]), float(curve.fmr[index]), float(curve.fnmr[index]))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Separability and leakage.
+
+
+def fdr(mated: ArrayLike, nonmated: ArrayLike) -> float:
+    """Fisher discriminant ratio (mu_m - mu_n)^2 / (var_m + var_n), population variances; inf if both are constant."""
+    genuine = _sorted_scores(mated, "mated")
+    impostor = _sorted_scores(nonmated, "non-mated")
+    distance = (genuine.mean() - impostor.mean()) ** 2
+    spread = genuine.var() + impostor.var()
+    if spread == 0:
+        return 0.0 if distance == 0 else float("inf")
+    return float(distance / spread)
+
+
+def d_prime(mated: ArrayLike, nonmated: ArrayLike) -> float:
+    """Sensitivity index d' = |mu_m - mu_n| / sqrt((var_m + var_n) / 2) = sqrt(2 FDR)."""
+    return float(np.sqrt(2 * fdr(mated, nonmated)))
+
+
+def leakage(real_similarity: ArrayLike, threshold: float) -> Leakage:
+    """Share of synthetic samples over the threshold to any real feature, and the highest score.
+
+    real_similarity: [N], for each synthetic sample its highest score to any real feature. A score equal to the
+    threshold is not over it (the filter's rule allows it).
+    """
+    scores = _sorted_scores(real_similarity, "real similarity")
+    return Leakage(float(np.mean(scores > threshold)), float(scores[-1]))
+
+
+def _sorted_scores(scores: ArrayLike, name: str) -> Scores:
+    """Flat ascending float64 copy; an empty or non-finite list is refused by name."""
+    values = np.sort(np.asarray(scores, dtype=np.float64).ravel())
+    if len(values) == 0:
+        raise ValueError(f"there is no {name} score")
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"a {name} score is not finite")
+    return values
