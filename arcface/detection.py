@@ -1,0 +1,301 @@
+"""Face detection with MTCNN (Zhang et al. 2016): an image pyramid, three networks, a typed result per picture.
+
+All pictures of a batch go through the pyramid together. The weights are those that the PyPI wheel
+facenet-pytorch carries; the package is found without importing it. A picture without a face is a result with
+a reason, never an exception (PAIN_POINTS.md, row 15).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from arcface.boxes import regress, squared, suppress_flat
+from arcface.mtcnn import OutputNet, ProposalNet, RefineNet
+from arcface.weights import read_state_dict
+from dnnlib.errors import UserError
+from dnnlib.files import StrPath
+
+SMALLEST_SIDE = 160  # pictures with a shorter side than this are enlarged to it
+LARGEST_ASPECT = 8  # longer side over shorter side
+BATCH_PIXELS = 64 * 160 * 160  # pixels that go through the pyramid at once
+MOST_CANDIDATES = 1000  # windows of one picture that may enter one suppression, the best ones
+
+PYRAMID_STEP = 0.709
+PROPOSAL_WINDOW, PROPOSAL_STRIDE = 12, 2
+THRESHOLDS = (0.6, 0.7, 0.7)  # probability that a window needs to pass each network
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What was found in one picture, in its own pixels.
+
+    box: float32 [4], x0 y0 x1 y1 of the largest face. probability: of that face, 0 where there is none.
+    points: float32 [5, 2], x y of the eyes (the one on the picture's left first), the nose, the mouth's corners.
+    count: how many faces there are. reason: why there is none, or None.
+    """
+
+    box: np.ndarray | None = None
+    probability: float = 0.0
+    points: np.ndarray | None = None
+    count: int = 0
+    reason: str | None = None
+
+
+class _Windows(NamedTuple):
+    """Candidate windows of a batch, in the order of their pictures."""
+
+    boxes: torch.Tensor  # float [K, 4]
+    shifts: torch.Tensor  # float [K, 4], what the network would move the corners by, in sides
+    scores: torch.Tensor  # float [K]
+    pictures: torch.Tensor  # long [K], index in the batch
+
+    def take(self, indices: torch.Tensor) -> _Windows:
+        return _Windows(*(part[indices] for part in self))
+
+
+class FaceDetector:
+    """MTCNN on one device.
+
+    Args:
+        min_face: shorter side of the smallest face that is looked for, in pixels of the enlarged picture.
+    """
+
+    def __init__(
+        self, proposal: ProposalNet, refine: RefineNet, output: OutputNet, min_face: float = 20.0, device: str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
+        self.min_face = min_face
+        self.proposal = proposal.to(self.device).eval()
+        self.refine = refine.to(self.device).eval()
+        self.output = output.to(self.device).eval()
+
+    @classmethod
+    def load(cls, path: StrPath | None = None, min_face: float = 20.0, device: str = "cpu") -> FaceDetector:
+        """Builds a detector with trained weights.
+
+        Args:
+            path: folder that holds pnet.pt, rnet.pt and onet.pt, or a facenet-pytorch wheel; None: the
+                installed facenet-pytorch package.
+
+        Raises:
+            UserError: the weights are not there or are not MTCNN's.
+        """
+        networks = (ProposalNet(), RefineNet(), OutputNet())
+        for network, (where, data) in zip(networks, _weight_files(path), strict=True):
+            _fill(network, data, where)
+        return cls(*networks, min_face=min_face, device=device)
+
+    def detect(self, images: torch.Tensor | np.ndarray | Sequence[torch.Tensor | np.ndarray]) -> list[Detection]:
+        """Finds the largest face of each picture.
+
+        Args:
+            images: uint8 [N, C, H, W], or a sequence of [C, H, W] of any sizes; C 1 or 3 (RGB).
+
+        Returns:
+            One Detection a picture, in order.
+        """
+        pictures = [_as_tensor(image) for image in images]
+        results: list[Detection | None] = [None] * len(pictures)
+        for indices in _batches([tuple(picture.shape) for picture in pictures]):
+            batch = torch.stack([pictures[index] for index in indices])
+            for index, result in zip(indices, self._detect_alike(batch), strict=True):
+                results[index] = result
+        return [result for result in results if result is not None]
+
+    @torch.inference_mode()
+    def _detect_alike(self, images: torch.Tensor) -> list[Detection]:
+        """Pictures of one size, uint8 [N, C, H, W]."""
+        count, channels, height, width = images.shape
+        if channels not in (1, 3) or images.dtype != torch.uint8:
+            raise ValueError(f"pictures must be uint8 [1 or 3, H, W], not {images.dtype} {tuple(images.shape[1:])}")
+        if min(height, width) == 0:
+            return [Detection(reason="empty picture")] * count
+        if max(height, width) > LARGEST_ASPECT * min(height, width):
+            return [Detection(reason=f"{width}x{height} is too elongated for a portrait")] * count
+        pixels = images.to(self.device, torch.float32).expand(-1, 3, -1, -1)  # [N, 3, H, W]
+        zoom = max(1.0, SMALLEST_SIDE / min(height, width))
+        if zoom > 1:
+            size = (round(height * zoom), round(width * zoom))
+            pixels = F.interpolate(pixels, size, mode="bicubic", align_corners=False).clamp(0, 255)
+        pixels = pixels.contiguous()
+        scale = torch.tensor([width / pixels.shape[3], height / pixels.shape[2]])  # enlarged -> own pixels
+        windows, points = self._output(pixels, self._refine(pixels, self._propose(pixels)))
+        return _largest_faces(windows, points, scale, count)
+
+    # ------------------------------------------------------------------------
+    # The three stages. `pixels` is float [N, 3, H, W] in 0 to 255.
+
+    def _propose(self, pixels: torch.Tensor) -> _Windows:
+        """Windows that P-net likes, over all levels of the pyramid."""
+        height, width = pixels.shape[2:]
+        levels = []
+        for scale in _pyramid(min(height, width), self.min_face):
+            level = F.adaptive_avg_pool2d(pixels, (int(height * scale + 1), int(width * scale + 1)))
+            probability, shift = self.proposal(_normalised(level))  # [N, h, w], [N, 4, h, w]
+            picture, row, column = (probability >= THRESHOLDS[0]).nonzero(as_tuple=True)  # [K] each
+            corner = torch.stack([column, row], dim=1) * PROPOSAL_STRIDE  # [K, 2]
+            low = ((corner + 1) / scale).floor()
+            high = ((corner + PROPOSAL_WINDOW) / scale).floor()
+            boxes, scores = torch.cat([low, high], dim=1), probability[picture, row, column]
+            windows = _Windows(boxes, shift[picture, :, row, column], scores, picture)
+            levels.append(_survivors(windows, 0.5))
+        merged = _Windows(*(torch.cat(parts) for parts in zip(*levels, strict=True)))
+        merged = _survivors(merged.take(merged.pictures.argsort(stable=True)), 0.7)
+        return merged._replace(boxes=squared(regress(merged.boxes, merged.shifts)))
+
+    def _refine(self, pixels: torch.Tensor, windows: _Windows) -> _Windows:
+        """Windows that R-net confirms."""
+        windows, crops = _crops(pixels, windows, 24)  # [K, 3, 24, 24]
+        scores, shifts = self.refine(_normalised(crops))  # [K], [K, 4]
+        windows = windows._replace(scores=scores, shifts=shifts)
+        windows = _survivors(windows.take((scores > THRESHOLDS[1]).nonzero().flatten()), 0.7)
+        return windows._replace(boxes=squared(regress(windows.boxes, windows.shifts, edge=1.0)))
+
+    def _output(self, pixels: torch.Tensor, windows: _Windows) -> tuple[_Windows, torch.Tensor]:
+        """Faces that O-net confirms, and their points [K, 5, 2]."""
+        windows, crops = _crops(pixels, windows, 48)  # [K, 3, 48, 48]
+        scores, shifts, places = self.output(_normalised(crops))  # [K], [K, 4], [K, 10]
+        size = windows.boxes[:, None, 2:] - windows.boxes[:, None, :2] + 1  # [K, 1, 2]
+        places = places.unflatten(1, (2, 5)).transpose(1, 2)  # [K, 5, 2]
+        points = windows.boxes[:, None, :2] - 1 + places * size  # [K, 5, 2]
+        boxes = regress(windows.boxes, shifts, edge=1.0)
+        faces = _Windows(boxes, shifts, scores, windows.pictures)
+        passed = (scores > THRESHOLDS[2]).nonzero().flatten()
+        faces, points = faces.take(passed), points[passed]
+        keep = suppress_flat(faces.boxes, faces.scores, faces.pictures, 0.7, relative_to="smaller", edge=1.0)
+        return faces.take(keep), points[keep]
+
+
+# ----------------------------------------------------------------------------
+# Parts of the stages.
+
+
+def _as_tensor(image: torch.Tensor | np.ndarray) -> torch.Tensor:
+    return image if isinstance(image, torch.Tensor) else torch.from_numpy(np.require(image, requirements="W"))
+
+
+def _pyramid(shorter_side: int, min_face: float) -> Iterator[float]:
+    """Scales from the one where min_face fills P-net's window down to where the picture does."""
+    scale = PROPOSAL_WINDOW / min_face
+    while shorter_side * scale >= PROPOSAL_WINDOW:
+        yield scale
+        scale *= PYRAMID_STEP
+
+
+def _normalised(pixels: torch.Tensor) -> torch.Tensor:
+    """What the networks take; in channels_last, where max-pooling is four times as fast on a CPU."""
+    return ((pixels - 127.5) / 128).contiguous(memory_format=torch.channels_last)
+
+
+def _survivors(windows: _Windows, threshold: float) -> _Windows:
+    """Non-maximum suppression within each picture; of very many windows only the best enter."""
+    if len(windows.scores) > MOST_CANDIDATES:
+        windows = windows.take(_best_of_each(windows.scores, windows.pictures, MOST_CANDIDATES))
+    return windows.take(suppress_flat(windows.boxes, windows.scores, windows.pictures, threshold))
+
+
+def _best_of_each(scores: torch.Tensor, pictures: torch.Tensor, limit: int) -> torch.Tensor:
+    """Indices of each picture's `limit` best windows, in the order given."""
+    order = scores.argsort(descending=True, stable=True)
+    order = order[pictures[order].argsort(stable=True)]  # by picture, best first
+    _, counts = pictures.unique_consecutive(return_counts=True)
+    rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return order[rank < limit].sort().values
+
+
+def _crops(pixels: torch.Tensor, windows: _Windows, side: int) -> tuple[_Windows, torch.Tensor]:
+    """Area-averaged crops float [K, 3, side, side]; windows that lie outside the picture are dropped.
+
+    A window's pixels are counted from 1, as in the networks' MATLAB training: from x0 to x1 inclusive.
+    """
+    height, width = pixels.shape[2:]
+    corners = windows.boxes.trunc().long()
+    low = corners[:, :2].clamp(min=1) - 1  # [K, 2]
+    high = torch.minimum(corners[:, 2:], torch.tensor([width, height], device=corners.device))
+    inside = (high > low).all(dim=1).nonzero().flatten()
+    edges = torch.cat([low, high], dim=1)[inside].tolist()
+    kept = windows.take(inside)
+    crops = pixels.new_empty(len(edges), 3, side, side)
+    for crop, picture, (x0, y0, x1, y1) in zip(crops, kept.pictures.tolist(), edges, strict=True):
+        crop.copy_(F.adaptive_avg_pool2d(pixels[picture, :, y0:y1, x0:x1], side))
+    return kept, crops
+
+
+def _largest_faces(faces: _Windows, points: torch.Tensor, scale: torch.Tensor, count: int) -> list[Detection]:
+    """One result a picture: its largest face, in the picture's own pixels."""
+    boxes = (faces.boxes.cpu().unflatten(1, (2, 2)) * scale).flatten(1).numpy()  # [K, 4]
+    places = (points.cpu() * scale).numpy()  # [K, 5, 2]
+    scores, pictures = faces.scores.tolist(), faces.pictures.cpu().numpy()
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    results = []
+    for picture in range(count):
+        own = np.flatnonzero(pictures == picture)
+        if not len(own):
+            results.append(Detection(reason="no face"))
+            continue
+        best = own[area[own].argmax()]
+        results.append(Detection(boxes[best], scores[best], places[best], len(own)))
+    return results
+
+
+def _batches(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+    """Indices of pictures of one shape, as many as BATCH_PIXELS allows after enlarging."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for index, shape in enumerate(shapes):
+        if len(shape) != 3:
+            raise ValueError(f"picture {index} must be [C, H, W], not {shape}")
+        alike.setdefault(shape, []).append(index)
+    for shape, indices in alike.items():
+        height, width = shape[1:]
+        zoom = max(1.0, SMALLEST_SIDE / max(1, min(height, width)))
+        size = max(1, BATCH_PIXELS // max(1, int(height * width * zoom**2)))
+        for start in range(0, len(indices), size):
+            yield indices[start : start + size]
+
+
+# ----------------------------------------------------------------------------
+# Weights.
+
+
+def _weight_files(path: StrPath | None) -> Iterator[tuple[str, bytes]]:
+    """('--detector: file', bytes) of P-net, R-net and O-net."""
+    option = "--detector"
+    names = ("pnet.pt", "rnet.pt", "onet.pt")
+    advice = "pip install --no-deps facenet-pytorch brings them; --detector none goes without a detector"
+    folder = _installed_folder() if path is None else Path(path)
+    if folder is None:
+        raise UserError(f"{option}: MTCNN's weights are not installed; {advice}")
+    try:
+        if folder.suffix == ".whl":
+            with zipfile.ZipFile(folder) as wheel:
+                contents = [wheel.read(f"facenet_pytorch/data/{name}") for name in names]
+        else:
+            contents = [(folder / name).read_bytes() for name in names]
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{option}: {folder}: does not hold {', '.join(names)} ({error}); {advice}") from error
+    for name, data in zip(names, contents, strict=True):
+        yield f"{option}: {folder / name}", data
+
+
+def _installed_folder() -> Path | None:
+    """The data folder of facenet-pytorch, which is looked up but not imported (its torch is too old)."""
+    spec = importlib.util.find_spec("facenet_pytorch")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "data"
+
+
+def _fill(network: nn.Module, data: bytes, where: str) -> None:
+    state = read_state_dict(data, where)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{where}: not the weights of MTCNN's {type(network).__name__}") from error

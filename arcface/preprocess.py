@@ -1,0 +1,46 @@
+"""The one place where a picture becomes the input of a recognition network (FACTS.md, "Identity features").
+
+Training, embedding, verification and generation all call `preprocess`, so they cannot disagree about the
+resize filter, the order of the colours or the normalisation.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def preprocess(images: torch.Tensor, input_size: int, color_order: str = "RGB") -> torch.Tensor:
+    """Prepares pictures for a backbone.
+
+    Grey pictures are repeated to three channels, the size is brought to input_size by antialiased bilinear
+    filtering, and values become (x / 255 - 0.5) / 0.5.
+
+    Args:
+        images: uint8 [N, C, H, W], C 1 (grey, near infrared) or 3 (RGB).
+        input_size: side of the network's input in pixels.
+        color_order: 'RGB' or 'BGR', the order in which the network wants the channels.
+
+    Returns:
+        float32 [N, 3, input_size, input_size] in [-1, 1], on the device of `images`.
+
+    Raises:
+        ValueError: another type, shape or colour order.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images must be uint8 [N, 1 or 3, H, W], not {images.dtype} {tuple(images.shape)}")
+    if color_order not in ("RGB", "BGR"):
+        raise ValueError(f"color_order must be RGB or BGR, not {color_order!r}")
+    x = images.to(torch.float32)  # [N, C, H, W]
+    if x.shape[2:] != (input_size, input_size):
+        x = F.interpolate(
+            x,
+            (input_size, input_size),
+            mode="bilinear",
+            antialias=True,
+            align_corners=False,
+        )
+    x = (x / 255 - 0.5) / 0.5  # [N, C, S, S]
+    if x.shape[1] == 1:
+        return x.repeat(1, 3, 1, 1)  # [N, 3, S, S]
+    return x.flip(1) if color_order == "BGR" else x  # [N, 3, S, S]

@@ -1,0 +1,223 @@
+"""Recognition models on disk: arcface_torch state dicts (.pth, .pt) and our .safetensors with a JSON header.
+
+Nothing that is loaded here can run code: pickles are read with weights_only. What is wrong with a file is said
+in one line that names it. The fingerprint (of names and values, not of the file) travels with every feature, so
+that no later stage compares features of two models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from arcface.backbones import ARCHITECTURES, FULL_INPUT_SIZE, build_backbone, recognise_architecture
+from dnnlib.errors import UserError
+from dnnlib.files import StrPath, atomic_write_bytes
+
+FORMAT = "arcbiface recognition 1"
+COLOR_ORDERS = ("RGB", "BGR")
+
+
+@dataclass
+class RecognitionModel:
+    """A backbone and all that must be known to use it.
+
+    arch: key of ARCHITECTURES. input_size: pixels. color_order: 'RGB' or 'BGR'. fingerprint: 16 hex digits.
+    backbone: the network, in evaluation mode. training: what it was trained on, as the header says (may be empty).
+    """
+
+    arch: str
+    input_size: int
+    color_order: str
+    fingerprint: str
+    backbone: nn.Module
+    training: dict[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.backbone.parameters()).device
+
+
+def fingerprint(state: Mapping[str, torch.Tensor]) -> str:
+    """16 hex digits over names, shapes and float32 values; the same whatever the file format and the order.
+
+    Counters of batches that normalisation layers keep do not change what a network computes and do not count.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if not name.endswith("num_batches_tracked"):
+            values = state[name].detach().to("cpu", torch.float32).contiguous()
+            digest.update(f"{name} {tuple(values.shape)}\n".encode())
+            digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+# ----------------------------------------------------------------------------
+# Reading.
+
+
+def load_recognition(
+    path: StrPath,
+    device: str | torch.device = "cpu",
+    arch: str | None = None,
+    option: str = "--rec-model",
+) -> RecognitionModel:
+    """Loads a recognition model, ready to embed.
+
+    Args:
+        path: .safetensors of ours, or a .pth / .pt state dict with arcface_torch's names.
+        device: where the backbone goes.
+        arch: key of ARCHITECTURES; None: what the header says, or what the shapes tell.
+        option: the option that error messages name.
+
+    Raises:
+        UserError: no such file, truncated, not a state dict, unknown or wrong architecture.
+    """
+    where = f"{option}: {path}"
+    if not Path(path).is_file():
+        raise UserError(f"{where}: no such file; a recognition model (.pth or .safetensors) is needed")
+    if arch is not None and arch not in ARCHITECTURES:
+        raise UserError(f"{where}: unknown architecture {arch!r}; known are {', '.join(ARCHITECTURES)}")
+    header: dict[str, Any] = {}
+    if Path(path).suffix == ".safetensors":
+        state, header = _read_safetensors(path, where)
+    else:
+        state = read_state_dict(Path(path).read_bytes(), where)
+    name = arch or header.get("arch") or recognise_architecture(state)
+    if name is None:
+        raise UserError(f"{where}: {len(state)} tensors of no known architecture; known are {', '.join(ARCHITECTURES)}")
+    if name not in ARCHITECTURES:
+        raise UserError(f"{where}: its header names the architecture {name!r}, which is not known here")
+    backbone = _fill_backbone(name, _input_size(name, header, where), state, where)
+    return RecognitionModel(
+        arch=name,
+        input_size=_input_size(name, header, where),
+        color_order=header.get("color_order", "RGB"),
+        fingerprint=fingerprint(state),
+        backbone=backbone.to(device).to(memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
+        training=header.get("training", {}),
+    )
+
+
+def read_state_dict(data: bytes, where: str) -> dict[str, torch.Tensor]:
+    """Tensors by name out of a PyTorch file, read with weights_only.
+
+    A dict that holds the state dict (arcface_torch's training checkpoints) is opened, and the prefix that
+    DistributedDataParallel adds is taken off. Raises UserError, starting with `where`, for anything else.
+    """
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{where}: refused: not a file of weights only, or no PyTorch file at all") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{where}: truncated or not a PyTorch file; fetch or copy it again") from error
+    if isinstance(content, dict):
+        for key in ("state_dict_backbone", "state_dict"):
+            content = content[key] if isinstance(content.get(key), dict) else content
+    if not isinstance(content, dict) or not content or not all(_is_entry(*entry) for entry in content.items()):
+        raise UserError(f"{where}: not a state dict (a mapping of names to tensors)")
+    return {name.removeprefix("module."): values for name, values in content.items()}
+
+
+def _is_entry(name: object, values: object) -> bool:
+    return isinstance(name, str) and isinstance(values, torch.Tensor)
+
+
+def _read_safetensors(path: StrPath, where: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{where}: truncated or not a safetensors file ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{where}: not a recognition model of ours (no header '{FORMAT}')")
+    try:
+        header = json.loads(metadata["header"])
+        sound = isinstance(header["arch"], str) and isinstance(header["input_size"], int)
+        sound = sound and header["color_order"] in COLOR_ORDERS
+    except (KeyError, ValueError, TypeError):
+        sound = False
+    if not sound:
+        raise UserError(f"{where}: its header is broken; save the model again")
+    return state, header
+
+
+def _input_size(arch: str, header: Mapping[str, Any], where: str) -> int:
+    if "input_size" in header:
+        return header["input_size"]
+    if ARCHITECTURES[arch].narrow:
+        raise UserError(f"{where}: a narrow {arch} does not tell its input size; use the .safetensors of its training")
+    return FULL_INPUT_SIZE
+
+
+def _fill_backbone(arch: str, input_size: int, state: Mapping[str, torch.Tensor], where: str) -> nn.Module:
+    """Builds the backbone and loads it strictly; the error counts what does not fit and names the first."""
+    try:
+        with torch.device("meta"):
+            backbone = build_backbone(arch, input_size)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    wanted = backbone.state_dict()
+    faults = [f"{name} is missing" for name in wanted if name not in state]
+    faults += [f"{name} is not expected" for name in state if name not in wanted]
+    faults += [
+        f"{name} is {tuple(values.shape)}, {tuple(wanted[name].shape)} is needed"
+        for name, values in state.items()
+        if name in wanted and values.shape != wanted[name].shape
+    ]
+    if faults:
+        raise UserError(f"{where}: not a {arch}: {len(faults)} tensors do not fit, the first: {faults[0]}")
+    backbone.load_state_dict(
+        {name: values.to(wanted[name].dtype) for name, values in state.items()}, strict=True, assign=True
+    )
+    broken = next((name for name, values in backbone.state_dict().items() if not values.isfinite().all()), None)
+    if broken:
+        raise UserError(f"{where}: {broken} holds NaN or infinity")
+    return backbone
+
+
+# ----------------------------------------------------------------------------
+# Writing.
+
+
+def save_recognition(
+    path: StrPath,
+    backbone: nn.Module,
+    arch: str,
+    input_size: int,
+    color_order: str = "RGB",
+    training: Mapping[str, Any] | None = None,
+) -> str:
+    """Writes a model as .safetensors, atomically.
+
+    Args:
+        training: what it was trained on (data path, digest, spectra, identities, ...), any JSON values.
+
+    Returns:
+        The fingerprint.
+    """
+    state = {name: values.detach().cpu().contiguous() for name, values in backbone.state_dict().items()}
+    mark = fingerprint(state)
+    header = {
+        "arch": arch,
+        "input_size": input_size,
+        "color_order": color_order,
+        "fingerprint": mark,
+        "training": dict(training or {}),
+    }
+    metadata = {"format": FORMAT, "header": json.dumps(header, allow_nan=False)}
+    atomic_write_bytes(path, save(state, metadata=metadata))
+    return mark
