@@ -1,1 +1,1 @@
-"""From a trained generator to a filtered recognition dataset of people who do not exist."""
+"""From a trained generator to a dataset of people who do not exist: identities, candidates, filter, writing, report."""

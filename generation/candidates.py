@@ -1,0 +1,114 @@
+"""Candidates: identity features and latents in, picture pairs with their embeddings and detected faces out.
+
+A candidate is attempt j of slot i. Its latent comes from the stream (seed, 'latent', i, j); attempt 0 is the slot's
+reference, the first sample of the person. Candidates are always rendered and embedded in chunks of one size, padded
+at the end, and a chunk holds either references of neighbouring slots or attempts of one slot: so the networks see the
+same tensors whatever the batch, and a picture's bytes do not depend on what else was asked for.
+
+The networks come in as three callables on numpy arrays; generation.networks makes them from this project's classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.privacy_diversity import Unit, unit_rows
+from torch_utils.streams import stream
+
+LATENT_SIZE = 512
+
+Pictures = dict[str, NDArray[np.uint8]]  # spectrum -> [N, C, H, W]
+
+
+class Renderer(Protocol):
+    """latents float32 [N, Z], features float32 [N, D] -> pictures of each spectrum."""
+
+    def __call__(self, latents: NDArray[np.float32], features: NDArray[np.float32]) -> Pictures: ...
+
+
+class Embedder(Protocol):
+    """VIS pictures uint8 [N, 3, H, W] -> raw identity features float [N, D]."""
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What the detector saw in N pictures."""
+
+    found: NDArray[np.bool_]  # [N] exactly one face
+    probability: NDArray[np.float64]  # [N]
+    points: NDArray[np.float64]  # [N, 5, 2] pixels, NaN where there is none
+
+
+Detector = Callable[[NDArray[np.uint8]], Faces]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """N candidates. `embeddings` have length one; `faces` is None where nothing was detected on purpose."""
+
+    pictures: Pictures  # each [N, C, H, W]
+    embeddings: Unit  # [N, D]
+    faces: Faces | None
+
+
+class CandidateMaker:
+    """Makes candidates with given networks; holds no state that changes.
+
+    chunk: candidates that go through the networks at once (--round). detector: None for none.
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        embedder: Embedder,
+        detector: Detector | None,
+        seed: int,
+        chunk: int,
+        latent_size: int = LATENT_SIZE,
+    ) -> None:
+        if chunk < 1:
+            raise ValueError(f"chunk must be positive, not {chunk}")
+        self.renderer, self.embedder, self.detector = renderer, embedder, detector
+        self.seed, self.chunk, self.latent_size = seed, chunk, latent_size
+
+    def latents(self, slots: Sequence[int], attempts: Sequence[int]) -> NDArray[np.float32]:
+        """float32 [N, Z], each row from a stream of its own."""
+        rows = [
+            stream(self.seed, "latent", slot, attempt).standard_normal(self.latent_size)
+            for slot, attempt in zip(slots, attempts, strict=True)
+        ]
+        return np.asarray(rows, dtype=np.float32)
+
+    def make(
+        self, features: NDArray[np.float32], slots: Sequence[int], attempts: Sequence[int], detect: bool = False
+    ) -> Candidates:
+        """One chunk of at most `chunk` candidates. features: [N, D], a row a candidate. detect: look for faces too.
+
+        Raises ValueError for more than a chunk, and RuntimeError where the networks return something that is not a
+        picture or not a feature.
+        """
+        count = len(slots)
+        if not 0 < count <= self.chunk or len(features) != count:
+            raise ValueError(f"{count} candidates and {len(features)} features for a chunk of {self.chunk}")
+        padding = np.minimum(np.arange(self.chunk), count - 1)  # the last one again
+        pictures = self.renderer(self.latents(slots, attempts)[padding], features[padding])
+        for name, images in pictures.items():
+            if images.dtype != np.uint8 or images.ndim != 4 or len(images) != self.chunk:
+                raise RuntimeError(f"the renderer gave {images.dtype} {images.shape} as {name} pictures")
+        try:
+            embeddings = unit_rows(self.embedder(pictures["vis"]))  # [chunk, D]
+        except ValueError as error:
+            raise RuntimeError(f"slot {slots[0]}: {error}; the generator or the recognition model is broken") from error
+        faces = self.detector(pictures["vis"]) if detect and self.detector else None
+        return Candidates(
+            {name: images[:count] for name, images in pictures.items()},
+            embeddings[:count],
+            faces and Faces(faces.found[:count], faces.probability[:count], faces.points[:count]),
+        )

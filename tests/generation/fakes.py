@@ -1,0 +1,76 @@
+"""Stand-ins for the networks: a renderer whose pictures spell out an embedding, and the embedder that reads it back.
+
+The embedding of a candidate is its identity feature's direction plus `spread` times its latent, so pictures of one
+person vary, and everything that the filter decides on can be known without a network.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from generation.candidates import CandidateMaker, Faces
+from generation.identity_sampling import RandomIdentities
+from generation.selection import Plan, Selection
+from generation.thresholds import Thresholds
+
+SIZE = 24  # of a feature and a latent
+SIDE = 8  # of a picture
+HALF_RANGE = 2.0  # values in [-2, 2] go into 16 bits
+
+
+class FakeRenderer:
+    """Counts its calls and checks that every chunk is full."""
+
+    def __init__(self, chunk: int, spread: float = 0.12) -> None:
+        self.chunk, self.spread, self.calls = chunk, spread, 0
+
+    def __call__(self, latents, features):
+        assert latents.shape == (self.chunk, SIZE) and features.shape == (self.chunk, SIZE)
+        self.calls += 1
+        directions = features / np.linalg.norm(features, axis=1, keepdims=True)
+        values = np.clip((directions + self.spread * latents) / HALF_RANGE, -1, 1)
+        words = np.round((values + 1) / 2 * 65535).astype(np.uint16)  # [N, SIZE]
+        vis = np.zeros((len(words), 3 * SIDE * SIDE), dtype=np.uint8)
+        vis[:, 0 : 2 * SIZE : 2], vis[:, 1 : 2 * SIZE : 2] = words >> 8, words & 255
+        vis = vis.reshape(-1, 3, SIDE, SIDE)
+        return {"vis": vis, "nir": 255 - vis[:, :1]}
+
+
+def fake_embed(images):
+    """uint8 [N, 3, SIDE, SIDE] -> float32 [N, SIZE]"""
+    flat = images.reshape(len(images), -1).astype(np.int64)
+    words = flat[:, 0 : 2 * SIZE : 2] * 256 + flat[:, 1 : 2 * SIZE : 2]
+    return ((words / 65535 * 2 - 1) * HALF_RANGE).astype(np.float32)
+
+
+def fake_detect(images):
+    """One picture in five has no face, one in five looks aside; which one, the first value decides."""
+    kind = images.reshape(len(images), -1)[:, 1].astype(np.int64) % 5
+    points = np.zeros((len(images), 5, 2))
+    points[:, 0, 0], points[:, 1, 0], points[:, 2, 0] = -1, 1, np.where(kind == 1, 0.9, 0.0)
+    return Faces(found=kind != 0, probability=np.full(len(images), 0.99), points=points)
+
+
+THRESHOLDS = Thresholds("fake", mated_mean=0.8, mated_sd=0.1, unique=0.6, same=0.6, repeat=0.9)
+
+
+def real_features(count: int = 30, seed: int = 5):
+    rows = np.random.default_rng(seed).normal(size=(count, SIZE))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_selection(store, *, seed=0, spread=0.12, real=None, thresholds=THRESHOLDS, watch=None, detect=True, **plan):
+    options = {"ids": 6, "samples_per_id": 5, "tries": 60, "round_size": 8, "max_slots": 200, **plan}
+    maker = CandidateMaker(
+        FakeRenderer(options["round_size"], spread),
+        fake_embed,
+        fake_detect if detect else None,
+        seed=seed,
+        chunk=options["round_size"],
+        latent_size=SIZE,
+    )
+    real = real_features() if real is None else real
+    selection = Selection(Plan(**options), thresholds, real, RandomIdentities(seed, 4.0, SIZE), maker, store)
+    if watch:
+        selection.watch = watch
+    return selection
