@@ -1,1 +1,1 @@
-"""A procedural renderer of paired VIS/NIR faces of people who do not exist."""
+"""Procedural renderer of paired VIS/NIR faces: people who never existed, for tests, demos and first steps."""
