@@ -51,7 +51,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "r100": Architecture("iresnet", (3, 13, 30, 3), _FULL),
     "r200": Architecture("iresnet", (6, 26, 60, 6), _FULL),
     "mbf": Architecture("mobilefacenet", (1, 4, 6, 2), (128, 128, 256, 256, 128, 256, 512, 512)),
-    "r10n": Architecture("iresnet", (1, 1, 1, 1), (16, 32, 64, 128, 192), narrow=True),
+    "r10n": Architecture("iresnet", (1, 1, 1, 1), (32, 32, 64, 128, 256), narrow=True),
     "r18n": Architecture("iresnet", (2, 2, 2, 2), (32, 32, 64, 128, 256), narrow=True),
     "mbfn": Architecture("mobilefacenet", (1, 2, 3, 1), (32, 32, 64, 64, 64, 128, 256, 256), narrow=True),
 }
@@ -91,7 +91,7 @@ class IResNet(nn.Module):
     Args:
         depths: blocks in each stage.
         widths: channels of the stem and of each stage.
-        strides: stride of the first block of each stage.
+        strides: stride of the stem and of the first block of each stage.
         input_size: side of the square input in pixels; sizes the fully connected layer.
         dropout: probability before the fully connected layer.
     """
@@ -106,11 +106,11 @@ class IResNet(nn.Module):
     ) -> None:
         super().__init__()
         stem = widths[0]
-        self.conv1 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(3, stem, 3, stride=strides[0], padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem, eps=1e-5)
         self.prelu = nn.PReLU(stem)
         stages = []
-        for depth, width_in, width_out, stride in zip(depths, widths, widths[1:], strides, strict=False):
+        for depth, width_in, width_out, stride in zip(depths, widths[:-1], widths[1:], strides[1:], strict=True):
             first = IResNetBlock(width_in, width_out, stride)
             rest = [IResNetBlock(width_out, width_out, 1) for _ in range(depth - 1)]
             stages.append(nn.Sequential(first, *rest))
@@ -125,7 +125,7 @@ class IResNet(nn.Module):
         initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.prelu(self.bn1(self.conv1(x)))  # [N, stem, S, S]
+        x = self.prelu(self.bn1(self.conv1(x)))  # [N, stem, S/stride, S/stride]
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)  # [N, width, S/stride, S/stride]
         x = self.bn2(x)  # [N, C, s, s]
@@ -264,21 +264,28 @@ def build_backbone(arch: str, input_size: int | None = None, dropout: float = 0.
         raise ValueError(f"input size {size}: {SMALLEST_INPUT_SIZE} to {FULL_INPUT_SIZE} pixels are possible")
     if not row.narrow and size != FULL_INPUT_SIZE:
         raise ValueError(f"{arch} takes {FULL_INPUT_SIZE}x{FULL_INPUT_SIZE} pictures, not {size}x{size}")
-    strides = stage_strides(row, size)
+    strides = strides_of(row, size)
     if row.family == "iresnet":
         return IResNet(row.depths, row.widths, strides, size, dropout)
     return MobileFaceNet(row.depths, row.widths, strides, size)
 
 
-def stage_strides(row: Architecture, input_size: int) -> tuple[int, ...]:
-    """(2, 2, 2, 2) for a full architecture; a narrow one strides late, and only down to a map of 7x7."""
+def strides_of(row: Architecture, input_size: int) -> tuple[int, ...]:
+    """Strides of the stem and of the four (iResNet) or three (MobileFaceNet) stages.
+
+    A full architecture has a total stride of 16. A narrow one strides where it saves most, and no further than to
+    a map of 7x7.
+    """
+    full = (1, 2, 2, 2, 2) if row.family == "iresnet" else (2, 2, 2, 2)
     if not row.narrow:
-        return (2, 2, 2, 2)
-    for count in range(5):
-        strides = (1,) * (4 - count) + (2,) * count
-        if map_side(input_size, strides) <= LARGEST_MAP:
+        return full
+    preference = (0, 2, 3, 1, 4) if row.family == "iresnet" else (0, 1, 2, 3)  # places, the first to stride first
+    strides = [1] * len(full)
+    for place in preference:
+        if map_side(input_size, tuple(strides)) <= LARGEST_MAP:
             break
-    return strides
+        strides[place] = 2
+    return tuple(strides)
 
 
 def map_side(input_size: int, strides: tuple[int, ...]) -> int:

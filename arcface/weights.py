@@ -117,18 +117,26 @@ def read_state_dict(data: bytes, where: str) -> dict[str, torch.Tensor]:
     A dict that holds the state dict (arcface_torch's training checkpoints) is opened, and the prefix that
     DistributedDataParallel adds is taken off. Raises UserError, starting with `where`, for anything else.
     """
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{where}: refused: not a file of weights only, or no PyTorch file at all") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{where}: truncated or not a PyTorch file; fetch or copy it again") from error
+    content = read_checkpoint(data, where)
     if isinstance(content, dict):
         for key in ("state_dict_backbone", "state_dict"):
             content = content[key] if isinstance(content.get(key), dict) else content
     if not isinstance(content, dict) or not content or not all(_is_entry(*entry) for entry in content.items()):
         raise UserError(f"{where}: not a state dict (a mapping of names to tensors)")
     return {name.removeprefix("module."): values for name, values in content.items()}
+
+
+def read_checkpoint(data: bytes, where: str) -> Any:
+    """What a PyTorch file holds: tensors, numbers, strings, lists and dicts of them, and nothing that runs.
+
+    Raises UserError, starting with `where`, for a file that is truncated, no PyTorch file, or wants more than that.
+    """
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{where}: refused: not a file of weights only, or no PyTorch file at all") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{where}: truncated or not a PyTorch file; fetch or copy it again") from error
 
 
 def _is_entry(name: object, values: object) -> bool:
