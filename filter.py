@@ -1,0 +1,93 @@
+"""Command line: the privacy-and-diversity filter on datasets that exist. Wiring only; the work is in generation/."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arcface.embed import embed_dataset
+from arcface.weights import load_recognition
+from dnnlib.cli import Group, option
+from dnnlib.errors import UserError
+from generation.inputs import device_named
+from generation.thresholds import Thresholds, calibrate, save_thresholds
+from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, load_features
+from torch_utils.image_tree import PairedTree
+
+
+@click.group(cls=Group)
+def main() -> None:
+    """Calibrate the privacy-and-diversity filter."""
+
+
+@main.command("calibrate")
+@option("--data", required=True, metavar="DIR|ZIP", help="Real dataset with VIS/ and NIR/, several pictures a person.")
+@option("--rec-model", required=True, metavar="FILE", help="Recognition model that the filter will see with.")
+@option("--out", required=True, metavar="FILE", help="The thresholds.json to write.")
+@option(
+    "--real-features",
+    metavar="FILE",
+    help="Features of --data under that model, mode all, so that nothing is embedded again.",
+)
+@option(
+    "--unique-fmr",
+    type=click.FloatRange(0, 1),
+    help="Take `unique` where at most this share of real strangers match, instead of mean - 2 sd. For "
+    "recognition models so weak that mean - 2 sd calls many strangers the same person.",
+)
+@option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
+@option("--overwrite", is_flag=True, help="Replace --out.")
+def calibrate_command(**options: Any) -> None:
+    """Measure how alike pictures of one real person are, and derive the filter's thresholds from it.
+
+    unique = same = mean - 2 sd and repeat = mean + sd of the mated scores, with the false match and false non-match
+    rates of the real set at each.
+    """
+    out = Path(options["out"])
+    if out.exists() and not options["overwrite"]:
+        raise UserError(f"--out: {out}: exists; name another file or give --overwrite")
+    features = real_features(options)
+    try:
+        thresholds = calibrate(features.features, features.identities, features.model, options["unique_fmr"])
+    except ValueError as error:
+        raise UserError(f"--data: {options['data']}: {error}") from error
+    save_thresholds(out, thresholds)
+    for warning in thresholds.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    print(f"{describe(thresholds)}\nThresholds: {out}")
+
+
+def real_features(options: dict[str, Any]) -> FeatureSet:
+    """Features of every picture of the real set, from the file or embedded now."""
+    tree = PairedTree(options["data"])
+    model = load_recognition(options["rec_model"], device_named(options["device"]))
+    path = options["real_features"]
+    if path is None:
+        return embed_dataset(model, tree, mode="all")
+    features = load_features(path, "--real-features")
+    if features.model not in (model.fingerprint, UNKNOWN_MODEL):
+        raise UserError(
+            f"--real-features: {path}: features of recognition model {features.model}, but --rec-model "
+            f"{options['rec_model']} is {model.fingerprint}"
+        )
+    if missing := sorted(set(features.names) - set(tree.names)):
+        raise UserError(f"--real-features: {path}: {missing[0]} is not in {options['data']} ({len(missing)} such)")
+    features.model = model.fingerprint
+    return features
+
+
+def describe(thresholds: Thresholds) -> str:
+    """The calibration for a terminal."""
+    lines = [
+        f"  mated       {thresholds.mated_scores:,}, mean {thresholds.mated_mean:.4f}, sd {thresholds.mated_sd:.4f}",
+        f"  non-mated   {thresholds.nonmated_scores:,}, mean {thresholds.nonmated_mean:.4f}",
+        f"  EER         {thresholds.eer:.2%}",
+    ]
+    for name, point in thresholds.error_rates.items():
+        lines.append(f"  {name:<11} {point.threshold:.4f}  FMR {point.fmr:.3g}  FNMR {point.fnmr:.3g}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Everything that goes into a run, read and checked before anything is made.
+
+A network, a file of features and a file of thresholds each say which recognition model they belong to. Features of one
+model mean nothing to another, so what does not belong together is refused by name (PAIN_POINTS.md, row 11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arcface.detection import FaceDetector
+from arcface.weights import RecognitionModel, load_recognition
+from dnnlib.errors import UserError
+from dnnlib.files import StrPath, sha256_file
+from generation import thresholds as limits
+from generation.identity_sampling import PAPER_NORM
+from generation.thresholds import Thresholds
+from torch_utils.distributed import pick_device
+from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, load_features
+from training.generator import Generator
+from training.snapshots import load_generator
+
+NO_DETECTOR = "none"
+DEFAULT_DETECTOR = "facenet-pytorch"
+
+
+def device_named(name: str) -> torch.device:
+    """`--device`: a torch device's name, the number of a GPU, or auto. Raises UserError where it is not there."""
+    try:
+        device = pick_device(f"cuda:{name}" if name.isdigit() else name)
+    except RuntimeError as error:
+        raise UserError(f"--device: {name}: no such device; cpu, cuda, the number of a GPU, or auto") from error
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(f"--device: {name}: this machine has {count} usable GPUs; cpu or auto would work")
+    return device
+
+
+@dataclass
+class Inputs:
+    """Loaded and consistent. `sources` goes into settings.json; `warnings` are lines for the user."""
+
+    generator: Generator
+    model: RecognitionModel
+    detector: FaceDetector | None
+    real: FeatureSet | None
+    thresholds: Thresholds
+    feature_norm: float  # of the conditions that the generator knows
+    sources: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+
+def load_inputs(
+    *,
+    gen_model: StrPath,
+    rec_model: StrPath,
+    real_features: StrPath | None,
+    thresholds: StrPath | None,
+    detector: str,
+    identities: str,
+    privacy_check: bool,
+    device: torch.device | str = "cpu",
+) -> Inputs:
+    """Read and check all inputs of generate_dataset.py; nothing is created.
+
+    Raises UserError for a file that is missing or broken, for things of different recognition models, for a run without
+    real features that does not say --no-privacy-check, and where no thresholds can be had.
+    """
+    real = _real(real_features, identities, privacy_check)
+    generator = load_generator(gen_model, device)
+    model = load_recognition(rec_model, device)
+    warnings = _same_model(generator, gen_model, model, rec_model, real, real_features, identities)
+    chosen = _thresholds(thresholds, real, real_features, model, rec_model)
+    warnings += chosen.warnings
+    if real is not None and real.features.shape[1] != generator.c_dim:
+        raise UserError(
+            f"--real-features: {real_features}: features of {real.features.shape[1]} numbers, but the generator "
+            f"{gen_model} is conditioned on {generator.c_dim}"
+        )
+    if not privacy_check:
+        warnings.append(
+            "--no-privacy-check: the samples are not compared with real people; nothing is promised about it"
+        )
+    norm = float(generator.metadata.get("feature_norm") or PAPER_NORM)
+    sources: dict[str, Any] = {
+        "generator": {
+            "name": Path(gen_model).name,
+            "sha256": sha256_file(gen_model),
+            "resolution": generator.resolution,
+            "images seen": generator.metadata.get("images_seen"),
+        },
+        "recognition_model": {
+            "name": Path(rec_model).name,
+            "architecture": model.arch,
+            "fingerprint": model.fingerprint,
+        },
+        "real_features": None,
+        "detector": detector,
+    }
+    if real is not None and real_features is not None:
+        sources["real_features"] = {
+            "name": Path(real_features).name,
+            "sha256": sha256_file(real_features),
+            "count": len(real),
+            "people": len(set(real.identities)),
+        }
+    finder = None
+    if detector != NO_DETECTOR:
+        finder = FaceDetector.load(None if detector == DEFAULT_DETECTOR else detector, device=str(device))
+    return Inputs(generator, model, finder, real, chosen, norm, sources, warnings)
+
+
+def _real(path: StrPath | None, identities: str, privacy_check: bool) -> FeatureSet | None:
+    if path is None:
+        if privacy_check:
+            raise UserError(
+                "--real-features: needed, so that nobody real is drawn: the identity_features.safetensors of the "
+                "generator's training data (dataset_tool.py features makes it), or --no-privacy-check to go without"
+            )
+        if identities == "real-like":
+            raise UserError("--identities: real-like needs --real-features")
+        return None
+    return load_features(path, "--real-features")
+
+
+def _same_model(
+    generator: Generator,
+    gen_model: StrPath,
+    model: RecognitionModel,
+    rec_model: StrPath,
+    real: FeatureSet | None,
+    real_features: StrPath | None,
+    identities: str,
+) -> list[str]:
+    """Refuses what belongs to different recognition models; returns warnings for what cannot be known."""
+    warnings = []
+    conditioned_on = generator.metadata.get("recognition_model", UNKNOWN_MODEL)
+    if real is not None and real.model != model.fingerprint:
+        if real.model != UNKNOWN_MODEL:
+            raise UserError(
+                f"--real-features: {real_features}: features of recognition model {real.model}, but --rec-model "
+                f"{rec_model} is {model.fingerprint}; make them again with dataset_tool.py features"
+            )
+        warnings.append(f"--real-features: {real_features} does not say which model made it; {rec_model} is assumed")
+    if conditioned_on not in (model.fingerprint, UNKNOWN_MODEL):
+        if identities == "real-like":
+            raise UserError(
+                f"--rec-model: {rec_model} is {model.fingerprint}, but the generator {gen_model} is conditioned on "
+                f"features of {conditioned_on}; real-like identities need that model"
+            )
+        warnings.append(
+            f"--rec-model: {rec_model} filters, but the generator was conditioned on features of another model"
+        )
+    return warnings
+
+
+def _thresholds(
+    path: StrPath | None,
+    real: FeatureSet | None,
+    real_features: StrPath | None,
+    model: RecognitionModel,
+    rec_model: StrPath,
+) -> Thresholds:
+    """From the file, or else calibrated on the real features."""
+    if path is not None:
+        loaded = limits.load_thresholds(path)
+        if loaded.recognition_model != model.fingerprint:
+            raise UserError(
+                f"--thresholds: {path}: calibrated for recognition model {loaded.recognition_model}, but --rec-model "
+                f"{rec_model} is {model.fingerprint}; run filter.py calibrate with it"
+            )
+        return loaded
+    if real is None:
+        raise UserError("--thresholds: needed where there are no --real-features; filter.py calibrate makes them")
+    try:
+        return limits.calibrate(real.features, real.identities, model.fingerprint)
+    except ValueError as error:
+        raise UserError(
+            f"--thresholds: not given, and {real_features} gives none: {error}; features of mode all are needed, or "
+            "filter.py calibrate --out thresholds.json"
+        ) from error

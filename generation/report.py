@@ -1,0 +1,342 @@
+"""report.html: one self-contained page that shows a dataset, what its filter guarantees and how it came about.
+
+Words and figures are here, the looks are in report_template.html, the charts in generation.plots. Pictures are read
+from the finished folder and embedded; nothing is loaded from elsewhere and no script runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from generation.plots import Limit, Series, histogram
+from generation.privacy_diversity import Rule
+from generation.selection import Person, Record
+from generation.summary import Scores
+from generation.thresholds import Thresholds
+from generation.writers import picture_paths
+from torch_utils.image_tree import decode_image, encode_png
+from torch_utils.images import image_grid
+from torch_utils.spectra import SPECTRA
+
+MOST_PEOPLE, MOST_SAMPLES = 12, 8  # shown in the grid
+MOST_HERO = 96  # pictures of the hero
+LARGEST_SIDE = 128  # pixels of an embedded picture; larger ones are shown smaller
+TILE = 88  # CSS pixels that a picture in the grid shall have, about
+CRISP_BELOW = 96  # pixels: smaller pictures are enlarged with hard pixels, honestly
+
+RULE_WORDS = {
+    Rule.FACE: "no single clear face",
+    Rule.FRONTAL: "not facing the camera",
+    Rule.PRIVATE: "too like a real person",
+    Rule.UNIQUE: "too like another synthetic person",
+    Rule.SAME: "not like the own first picture",
+    Rule.REPEAT: "too like another own picture",
+    Rule.TRIES: "person gave up after all tries",
+}
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that the page shows. settings: settings.json; summary: summary.json; notices: warnings in plain words."""
+
+    outdir: Path
+    settings: dict[str, Any]
+    summary: dict[str, Any]
+    thresholds: Thresholds
+    people: Sequence[Person]
+    records: Sequence[Record]
+    scores: Scores
+    notices: Sequence[str] = ()
+
+
+def build_report(data: ReportData) -> str:
+    """The page as HTML text."""
+    summary, settings = data.summary, data.settings
+    shown = [_pictures(data.outdir, person) for person in data.people[:MOST_PEOPLE]]
+    side = shown[0]["vis"].shape[1]
+    tile = side * max(1, round(TILE / side)) if side < TILE else TILE
+    people, pairs = summary["identities_kept"], summary["pairs_kept"]
+    template = Template(Path(__file__).with_name("report_template.html").read_text(encoding="utf-8"))
+    hero = _hero(data)
+    return template.substitute(
+        title=f"{people} synthetic people, {pairs} pairs",
+        heading=f"{_count(people, 'person', 'people')} who {'does' if people == 1 else 'do'} not exist",
+        lead=f"{_count(pairs, 'pair', 'pairs')} of visible-light and near-infrared pictures, drawn pixel on pixel by "
+        f"one generator and let in by a privacy-and-diversity filter, which judged "
+        f"{_count(summary['candidates'], 'candidate', 'candidates')}.",
+        hero_vis=_data_uri(hero["vis"]),
+        hero_nir=_data_uri(hero["nir"]),
+        crisp="crisp" if side < CRISP_BELOW else "",
+        tile=f"{tile}px",
+        personwidth=f"{max(320, min(MOST_SAMPLES, settings['samples_per_id'], 4) * (tile + 6) + 32)}px",
+        notices="".join(f'<p class="notice">{html.escape(notice)}</p>' for notice in data.notices),
+        cards=_cards(data),
+        promise_lead=_promise_lead(settings),
+        promises=_promises(data),
+        people_lead=_people_lead(data),
+        people="".join(
+            _person(person, pictures, side < CRISP_BELOW) for person, pictures in zip(data.people, shown, strict=False)
+        ),
+        charts=_charts(data),
+        bars=_bars(summary),
+        bars_note="Each candidate is counted once, under the first rule that it broke.",
+        tables=_tables(data),
+        footer="Made by ArcBiFaceGAN (open implementation). The whole record of every candidate is in manifest.jsonl.",
+    )
+
+
+# ----------------------------------------------------------------------------
+# Pictures.
+
+
+def _pictures(outdir: Path, person: Person) -> dict[str, Pixels]:
+    """The first samples of a person, by spectrum: uint8 [S, H, W, C], no larger than LARGEST_SIDE."""
+    count = min(len(person.embeddings), MOST_SAMPLES)
+    return {
+        name: np.stack([_read(outdir, person.identity, sample, name) for sample in range(count)]) for name in SPECTRA
+    }
+
+
+def _read(outdir: Path, identity: int, sample: int, spectrum: str) -> Pixels:
+    path = picture_paths(identity, sample)[spectrum]
+    mode = SPECTRA[spectrum].mode
+    pixels = decode_image((outdir / path).read_bytes(), mode, path)
+    if pixels.shape[0] <= LARGEST_SIDE:
+        return pixels
+    image = Image.fromarray(pixels if mode == "RGB" else pixels[..., 0])
+    smaller = np.asarray(image.resize((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS))
+    return smaller.reshape(LARGEST_SIDE, LARGEST_SIDE, -1)
+
+
+def _hero(data: ReportData) -> dict[str, Pixels]:
+    """One wide mosaic a spectrum, the same faces at the same places, neighbours being different people."""
+    most = max(len(person.embeddings) for person in data.people)
+    places = [(p.identity, sample) for sample in range(most) for p in data.people if sample < len(p.embeddings)]
+    places = places[:MOST_HERO]
+    rows = max(row for row in range(1, 5) if row == 1 or len(places) // row >= 3 * row)
+    columns = len(places) // rows
+    return {
+        name: image_grid(np.stack([_read(data.outdir, *place, name) for place in places[: rows * columns]]), columns)
+        for name in SPECTRA
+    }
+
+
+def _data_uri(pixels: Pixels) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode_png(pixels)).decode()
+
+
+def _person(person: Person, pictures: dict[str, Pixels], crisp: bool) -> str:
+    """A card: the person's pairs, VIS over NIR."""
+    look = ' class="crisp"' if crisp else ""
+    pairs = ""
+    for sample in range(len(pictures["vis"])):
+        images = "".join(
+            f'<img{look} src="{_data_uri(pictures[name][sample])}" alt="person {person.identity}, sample {sample}, '
+            f'{spectrum.folder}">'
+            for name, spectrum in SPECTRA.items()
+        )
+        pairs += f'<div class="pair">{images}</div>'
+    nearest = max((r.max_sim_real for r in person.records if r.sample is not None and r.max_sim_real), default=None)
+    closest = f"nearest real person {nearest:.2f}" if nearest is not None and np.isfinite(nearest) else ""
+    caption = f"<b>Person {person.identity}</b><span>{closest}</span>"
+    return f'<figure class="person"><figcaption>{caption}</figcaption><div class="pairs">{pairs}</div></figure>'
+
+
+# ----------------------------------------------------------------------------
+# Words and figures.
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)  # noqa: RUF001
+
+
+def _cards(data: ReportData) -> str:
+    """The figures that one wants to see first."""
+    summary = data.summary
+    share = summary["pairs_kept"] / max(1, summary["candidates"])
+    limit = f"highest similarity to any real picture; {summary['threshold_unique']:.2f} is allowed"
+    if summary["max_real_similarity"] is None:
+        limit = "real people were not compared"
+    cards = [
+        (f"{summary['identities_kept']:,}", "people"),
+        (f"{summary['pairs_kept']:,}", "VIS/NIR pairs"),
+        (f"{share:.0%}", "of the candidates were kept"),
+        (_figure(summary["max_real_similarity"], ".3f"), limit),
+        (_figure(summary["eer"], ".1%"), "equal error rate between the people, as the recognition model sees them"),
+        (f"{summary['pairs_per_second']:.3g}", f"kept pairs a second, {summary['seconds']:,.0f} s in all"),
+    ]
+    return "".join(f'<div class="card"><b>{value}</b><small>{html.escape(text)}</small></div>' for value, text in cards)
+
+
+def _promise_lead(settings: dict[str, Any]) -> str:
+    model = settings["recognition_model"]["name"]
+    return (
+        f"Likeness is the cosine between the features that the recognition model {html.escape(model)} sees in two VIS "
+        "pictures: 1 is the same picture, about 0 two strangers. Each statement below holds for every pair in this "
+        "dataset, as that model sees it; another model may see it differently."
+    )
+
+
+def _promises(data: ReportData) -> str:
+    """Each rule in plain words, with its numbers."""
+    settings, limits = data.settings, data.thresholds
+    real = settings["real_features"]
+    sign = "in either direction " if settings["absolute"] else ""
+    items = []
+    if settings["privacy_check"] and real:
+        items.append(
+            (
+                "Nobody real",
+                f"No picture is more than {limits.unique:.3f} {sign}like any of the {real['count']:,} pictures of "
+                f"{real['people']:,} real people. Every picture was compared with every real one.",
+            )
+        )
+    else:
+        items.append(("Not compared with real people", "This run had --no-privacy-check: nothing here is promised "
+                      "about likeness to real people."))  # fmt: skip
+    items += [
+        (
+            "Nobody twice",
+            f"No picture is more than {limits.unique:.3f} {sign}like the first picture of any other synthetic person.",
+        ),
+        ("One person each", f"Every picture of a person is at least {limits.same:.3f} like that person's first."),
+        ("No copies", f"No two pictures of a person are more than {limits.repeat:.3f} alike."),
+    ]
+    if settings["detector"] == "none":
+        items.append(("Faces not checked", "This run went without a face detector (--detector none)."))
+    else:
+        items.append(
+            (
+                "A face to begin with",
+                f"Each person's first picture shows exactly one face, detected with a probability of at least "
+                f"{settings['min_face_prob']:g}, that looks into the camera.",
+            )
+        )
+    return "".join(f"<li><b>{head}</b>{text}</li>" for head, text in items)
+
+
+def _people_lead(data: ReportData) -> str:
+    shown = min(MOST_PEOPLE, len(data.people))
+    some = f"the first {shown} of {len(data.people):,} people" if len(data.people) > shown else "all people"
+    samples = min(MOST_SAMPLES, data.settings["samples_per_id"])
+    return (
+        f"Here are {some}, with {'up to ' if samples < data.settings['samples_per_id'] else ''}"
+        f"{_count(samples, 'pair', 'pairs')} each: visible light above, near infrared below, both from one latent."
+    )
+
+
+def _charts(data: ReportData) -> str:
+    """Score histograms with the thresholds drawn in."""
+    limits = data.thresholds
+    charts = [
+        _chart(
+            "Between the people of the dataset",
+            [("--mated", "same person (mated)"), ("--nonmated", "different people (non-mated)")],
+            histogram(
+                [
+                    Series("different people", data.scores.nonmated, "nonmated"),
+                    Series("same person", data.scores.mated, "mated"),
+                ],
+                [Limit("same", limits.same), Limit("repeat", limits.repeat)],
+                "Mated and non-mated scores",
+            ),
+            f"Mated mean {_figure(data.summary['mated_mean'], '.3f')}, sd {_figure(data.summary['mated_sd'], '.3f')}; "
+            f"non-mated mean {_figure(data.summary['nonmated_mean'], '.3f')}. The real pictures that the thresholds "
+            f"come from have a mated mean of {limits.mated_mean:.3f}, sd {limits.mated_sd:.3f}.",
+        )
+    ]
+    refused = [r.max_sim_real for r in data.records if r.verdict == Rule.PRIVATE.value and r.max_sim_real is not None]
+    if len(data.scores.real):
+        charts.append(
+            _chart(
+                "Between synthetic and real people",
+                [("--kept", "kept"), ("--refused", "refused as too like a real person")],
+                histogram(
+                    [
+                        Series("kept", data.scores.real, "kept"),
+                        Series("refused", np.asarray(refused, dtype=np.float64), "refused"),
+                    ],
+                    [Limit("unique", limits.unique)],
+                    "Highest similarity of each candidate to a real picture",
+                    stacked=True,
+                ),
+                "For each of these candidates, its similarity to the nearest of all real pictures. Whatever lies "
+                "right of the line was refused.",
+            )
+        )
+    return "".join(charts)
+
+
+def _chart(title: str, key: Iterable[tuple[str, str]], svg: str, note: str) -> str:
+    marks = "".join(f'<span><i style="background:var({color})"></i>{label}</span>' for color, label in key)
+    return f'<figure class="chart"><h3>{title}</h3><div class="key">{marks}</div>{svg}<p>{note}</p></figure>'
+
+
+def _bars(summary: dict[str, Any]) -> str:
+    """Bar chart: kept, and refused by each rule."""
+    rows = [("kept", "kept", summary["pairs_kept"])]
+    rows += [(rule.value, RULE_WORDS[rule], summary["refused"][rule.value]) for rule in Rule]
+    longest = max(1, *(count for _, _, count in rows))
+    total = max(1, summary["candidates"])
+    bars = ""
+    for name, words, count in rows:
+        kind = "kept" if name == "kept" else "" if count else "none"
+        bar = f'<div><i class="{kind}" style="width:{100 * count / longest:.2f}%"></i></div>'
+        bars += f"<span>{words}</span>{bar}<em>{count:,} · {count / total:.0%}</em>"
+    return bars
+
+
+# ----------------------------------------------------------------------------
+# Tables.
+
+
+def _tables(data: ReportData) -> str:
+    settings, limits = data.settings, data.thresholds
+    plain = {
+        key.replace("_", " "): value
+        for key, value in settings.items()
+        if not isinstance(value, dict) and value is not None
+    }
+    inputs = {
+        f"{key.replace('_', ' ')}: {name}": value
+        for key, values in settings.items()
+        if isinstance(values, dict) and key != "thresholds"
+        for name, value in values.items()
+    }
+    thresholds: dict[str, Any] = {
+        "mated scores, real set": f"mean {limits.mated_mean:.4f}, sd {limits.mated_sd:.4f} ({limits.mated_scores:,})",
+        "equal error rate, real set": _figure(limits.eer, ".2%"),
+    }
+    for name in ("unique", "same", "repeat"):
+        point = limits.error_rates.get(name)
+        rates = f" (real set: FMR {point.fmr:.2g}, FNMR {point.fnmr:.2g})" if point else ""
+        thresholds[name] = f"{getattr(limits, name):.4f}{rates}"
+    tables = [("Settings", plain), ("Thresholds", thresholds), ("Inputs and fingerprints", inputs)]
+    return "".join(f"<div><h3>{title}</h3>{_table(rows)}</div>" for title, rows in tables)
+
+
+def _table(rows: dict[str, Any]) -> str:
+    def show(value: Any) -> str:
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        text = html.escape(f"{value:g}" if isinstance(value, float) else str(value))
+        return f"<code>{text}</code>" if len(text) >= 16 and " " not in text else text
+
+    cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{show(value)}</td></tr>" for name, value in rows.items())
+    return f"<table>{cells}</table>"
