@@ -123,5 +123,5 @@ def check_testable(held_out: PictureSet) -> None:
     """Raises UserError where no held-out person has two pictures, so that there is no mated score to test on."""
     if int(held_out.labels.bincount().max()) < 2:
         raise UserError(
-            f"--holdout: none of the {len(held_out.identities)} held-out people has two pictures to compare"
+            f"--holdout: none of {len(held_out.identities)} people has two pictures to compare"
         )
