@@ -49,18 +49,18 @@ class Person:
     # Eyes.
     eye_distance: float = between(0.275, 0.355, "half the distance between the pupils")
     eye_width: float = between(0.135, 0.180, "half width of the lid opening")
-    eye_opening: float = between(0.042, 0.082, "height of the upper lid's arch over the corners, awake and at ease")
+    eye_opening: float = between(0.036, 0.066, "height of the upper lid's arch over the corners, awake and at ease")
     eye_tilt: float = between(-0.08, 0.20, "outer corner above the inner one, radians")
     eye_height: float = between(0.09, 0.20, "height of the eyes over the origin")
     eye_depth: float = between(0.03, 0.11, "depth of the sockets")
     lid_fold: float = between(0.0, 1.0, "from a lid without a crease to a deep crease")
     # Brows.
     brow_height: float = between(0.13, 0.23, "brow over pupil")
-    brow_thickness: float = between(0.022, 0.060, "half thickness of the brow")
+    brow_thickness: float = between(0.026, 0.070, "half thickness of the brow")
     brow_length: float = between(0.15, 0.25, "half length of the brow")
     brow_arch: float = between(0.00, 0.07, "height of the arch")
     brow_tilt: float = between(-0.12, 0.22, "outer end above the inner one, radians")
-    brow_density: float = between(0.45, 1.0, "share of skin that the brow hides")
+    brow_density: float = between(0.55, 1.0, "share of skin that the brow hides")
     # Nose.
     nose_width: float = between(0.12, 0.21, "half breadth over the wings")
     nose_length: float = between(0.34, 0.45, "eye line to nose base, share of the way to the chin")
@@ -74,11 +74,11 @@ class Person:
     lower_lip: float = between(0.042, 0.100, "height of the red of the lower lip")
     lip_blood: float = between(0.05, 0.17, "blood fraction of the lips")
     # Ears.
-    ear_size: float = between(0.19, 0.30, "half height of the ear")
-    ear_protrusion: float = between(0.15, 0.95, "angle between ear and head, radians")
+    ear_size: float = between(0.17, 0.26, "half height of the ear")
+    ear_protrusion: float = between(0.10, 0.70, "angle between ear and head, radians")
     # Pigments.
-    melanin: float = between(0.012, 0.40, "volume fraction of melanosomes in the epidermis", log=True)
-    haemoglobin: float = between(0.010, 0.055, "volume fraction of blood in the dermis", log=True)
+    melanin: float = between(0.012, 0.30, "volume fraction of melanosomes in the epidermis", log=True)
+    haemoglobin: float = between(0.009, 0.042, "volume fraction of blood in the dermis", log=True)
     iris_melanin: float = between(0.0, 1.0, "from blue over green to dark brown")
     hair_eumelanin: float = between(0.02, 1.0, "black-brown pigment of hair, brows and beard")
     hair_pheomelanin: float = between(0.0, 0.7, "yellow-red pigment of hair, brows and beard")
@@ -94,7 +94,7 @@ class Person:
     moustache: float = between(0.25, 1.0, "density of the moustache", none=0.62)
     # Skin.
     freckles: float = between(0.2, 1.0, "density of freckles", none=0.6)
-    moles: float = between(0.0, 8.0, "number of moles on the face")
+    moles: float = between(0.0, 6.0, "number of moles on the face")
     age: float = between(0.0, 1.0, "depth of folds and wrinkles")
 
     def vector(self) -> np.ndarray:

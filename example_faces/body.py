@@ -30,7 +30,7 @@ def paint_body(person: Person, shot: Shot, camera: Camera, canvas: Canvas) -> No
     root = r @ np.array([0.0, -0.80, -0.18])  # where the neck meets the head, camera frame
     down = np.maximum(float(root[1]) - camera.y, 0.0)
     half = (
-        0.74 * person.head_width
+        0.64 * person.head_width
         + 0.05 * person.jaw_width
         - 0.05 * np.minimum(down, 0.3)
         + 0.35 * np.maximum(down - 0.28, 0.0) ** 1.5
@@ -44,7 +44,8 @@ def paint_body(person: Person, shot: Shot, camera: Camera, canvas: Canvas) -> No
     below = smoothstep(0.35, 0.15, camera.y - float(root[1]))
     mottled = 1.0 + 0.06 * noise(camera.x * 8.0, camera.y * 8.0, person.map_seed)
     skin = skin_reflectance(person.melanin * mottled, person.haemoglobin * mottled)
-    muscle = 1.0 - 0.10 * np.exp(-(((np.abs(x) - 0.45 + 0.3 * down) * 7.0) ** 2))
+    shaded = 0.45 + 0.55 * smoothstep(0.05, 0.50, down)  # under the chin
+    muscle = shaded - 0.10 * np.exp(-(((np.abs(x) - 0.45 + 0.3 * down) * 7.0) ** 2))
     canvas.paint(edge(inside * 0.5 * half, camera.pixel) * below, skin * muscle, normal, depth, 0.25)
     collar = down - 0.50 + 0.28 * np.abs(camera.x - float(root[0])) ** 1.5 * np.sign(0.6 - np.abs(x))
     shoulder = edge(down - 0.62 + 0.15 * height, camera.pixel)

@@ -104,7 +104,8 @@ class Hit:
 
 
 _BOUND = 1.62  # no head reaches further from its origin
-_COARSE_STEPS, _FINE_STEPS = 18, 5
+_COARSE_STEPS, _FINE_STEPS, _GRAZING_STEPS = 18, 4, 12
+_SURE = 0.55  # a ray that ends nearer than this is under the nose or the brow, not past the outline
 _BEHIND = -0.55  # where a ray has missed the head
 
 
@@ -130,14 +131,27 @@ def _coarse_depth(camera: Camera, surface: HeadSurface) -> Array:
     return depth[np.ix_(spread, spread)]
 
 
+def _finish_grazing(camera: Camera, surface: HeadSurface, depth: Array, nearest: Array) -> None:
+    """Marches on the few rays that run along the surface and have not met it yet; changes depth and nearest."""
+    late = np.flatnonzero((nearest > 0.4 * camera.pixel) & (depth > _BEHIND + 0.02))
+    few = Camera(camera.rotation, camera.x.ravel()[late], camera.y.ravel()[late], camera.pixel)
+    here, closest = depth.ravel()[late], nearest.ravel()[late]
+    for _ in range(_GRAZING_STEPS):
+        gap = _gap(few, surface, here)
+        np.minimum(closest, gap, out=closest)
+        here = np.maximum(here - 0.85 * gap - np.float32(0.1 * camera.pixel), np.float32(_BEHIND))
+    depth.ravel()[late], nearest.ravel()[late] = here, closest
+
+
 def cast(camera: Camera, surface: HeadSurface) -> Hit:
     """Intersects all rays with the head: a march from the coarse solution, then one Newton step along the ray."""
     depth = _coarse_depth(camera, surface)
     nearest = np.full_like(depth, 9.0)
     for _ in range(_FINE_STEPS):
         gap = _gap(camera, surface, depth)
-        np.minimum(nearest, np.abs(gap), out=nearest)
-        depth = np.maximum(depth - 0.75 * gap, np.float32(_BEHIND))
+        np.minimum(nearest, gap, out=nearest)
+        depth = np.maximum(depth - 0.75 * gap - np.float32(0.2 * camera.pixel), np.float32(_BEHIND))
+    _finish_grazing(camera, surface, depth, nearest)
     for last in (False, True):
         x, y, z = camera.to_head(depth)
         radius = np.sqrt(x * x + y * y + z * z)
@@ -145,7 +159,7 @@ def cast(camera: Camera, surface: HeadSurface) -> Hit:
         u, v, w = x * inverse, y * inverse, z * inverse
         lookup = Lookup(u, v, surface.base.size)
         gap = radius - lookup(surface.radius)
-        np.minimum(nearest, np.abs(gap), out=nearest)
+        np.minimum(nearest, gap, out=nearest)
         # Gradient of |p| - R(u, v): the radial direction less R's slopes along the surface.
         slope_u, slope_v = lookup(surface.slope_u), lookup(surface.slope_v)
         along = slope_u * u + slope_v * v
@@ -156,4 +170,5 @@ def cast(camera: Camera, surface: HeadSurface) -> Hit:
             depth = depth - np.clip(gap / np.maximum(gradient[2], 0.3), -0.05, 0.05)
     normal = gradient / np.sqrt((gradient * gradient).sum(axis=0) + 1e-6)
     coverage = np.clip(1.3 - nearest * (1.0 / camera.pixel), 0.0, 1.0)
+    coverage = np.maximum(coverage, depth > _SURE)
     return Hit(coverage, depth, normal, u, v, z, lookup)

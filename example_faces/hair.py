@@ -34,7 +34,7 @@ def paint_scalp_hair(person: Person, hit: Hit, albedo: Array, x: Array, y: Array
     inside = hair_inside(person, x, y, sine, behind)
     across = 1.3 * sine + 0.25 * x
     strands = _strands(person, across, y - 0.3 * hit.z)
-    ragged = 0.035 * noise(across * 40.0, y * 3.0, person.map_seed >> 7)
+    ragged = 0.022 * noise(across * 55.0, y * 3.0, person.map_seed >> 7)
     shorn = 0.75 + 0.25 * min(person.hair_length * 8.0, 1.0)
     coverage = shorn * smoothstep(-0.03, 0.05, inside + ragged)
     albedo += (hair_colour(person) * strands - albedo) * coverage
@@ -59,7 +59,7 @@ class LongHair:
         a, b = 1.0 / self.half_width, 1.0 / self.half_depth
         x0, y0, z0 = camera.to_head(np.zeros_like(camera.x))
         wavy = 1.0 + (0.015 + 0.035 * self.person.hair_curl) * noise(x0 * 2.0 + 7.0, y0 * 5.0, self.person.map_seed)
-        wavy = wavy * (1.0 - 0.25 * smoothstep(0.45, 1.15, y0) - 0.10 * smoothstep(-0.5, -1.5, y0))
+        wavy = wavy * (1.0 - 0.40 * smoothstep(0.30, 1.15, y0) - 0.10 * smoothstep(-0.5, -1.5, y0))
         px, pz = x0 * a / wavy, (z0 + 0.22) * b / wavy
         dx, dz = float(camera.rotation[2, 0]) * a / wavy, float(camera.rotation[2, 2]) * b / wavy
         aa, bb, cc = dx * dx + dz * dz, px * dx + pz * dz, px * px + pz * pz - 1.0
@@ -67,7 +67,11 @@ class LongHair:
         self.depth = (-bb + np.sqrt(np.maximum(root, 0.0))) / aa
         x, y, z = camera.to_head(self.depth)
         ends = self.end + 0.06 * noise(x * 12.0, z * 9.0, self.person.map_seed >> 8)
-        self.coverage = np.clip(root * (3.0 / aa), 0.0, 1.0) * smoothstep(-0.03, 0.04, y - ends) * (y < 1.2)
+        self.coverage = (
+            np.clip(root * (0.5 * self.half_width / (aa * camera.pixel)), 0.0, 1.0)
+            * smoothstep(-0.03, 0.04, y - ends)
+            * (y < 1.2)
+        )
         normal = camera.turn(x * a * a, np.full_like(x, 0.05), (z + 0.22) * b * b)
         self.normal = normal / np.sqrt((normal * normal).sum(axis=0) + 1e-6)
         self.x, self.z = x, z

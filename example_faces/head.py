@@ -161,13 +161,13 @@ def _nose(person: Person, at: Layout, side: Array, y: Array) -> Array:
         person.nose_bridge * smoothstep(-0.05, 0.55, down) + (person.nose_tip - 0.6 * person.nose_bridge) * down**2.2
     )
     underside = smoothstep(at.nose_y - 0.05, at.nose_y + 0.07, y)
-    breadth = person.nose_bridge_width + (0.42 * person.nose_width - 0.3 * person.nose_bridge_width) * down**2
+    breadth = person.nose_bridge_width + (0.36 * person.nose_width - 0.4 * person.nose_bridge_width) * down**2
     ridge = 1.0 / (1.0 + (side * (1.0 / breadth)) ** 2 * 0.9) ** 1.6
     nose = profile * ridge * smoothstep(at.eye_y + 0.14, at.eye_y - 0.04, y) * underside
-    tip_y, wing_y = at.nose_y + 0.085, at.nose_y + 0.055
-    nose += 0.045 * bump(side, y, 0.0, tip_y, 0.36 * person.nose_width, 0.05)
-    wings = bump(side, y, 0.70 * person.nose_width, wing_y, 0.26 * person.nose_width, 0.055)
-    return nose + 0.085 * wings * smoothstep(at.nose_y - 0.03, at.nose_y + 0.02, y)
+    tip_y, wing_y = at.nose_y + 0.075, at.nose_y + 0.055
+    nose += 0.06 * bump(side, y, 0.0, tip_y, 0.36 * person.nose_width, 0.055)
+    wings = bump(side, y, 0.70 * person.nose_width, wing_y, 0.25 * person.nose_width, 0.055)
+    return nose + 0.10 * wings * smoothstep(at.nose_y - 0.03, at.nose_y + 0.03, y)
 
 
 def _expressed_relief(person: Person, shot: Shot, x: Array, y: Array) -> Array:

@@ -17,7 +17,7 @@ from example_faces.canvas import Canvas, blank
 from example_faces.eyes import paint_eyes
 from example_faces.hair import LongHair, paint_scalp_hair
 from example_faces.head import head_surface
-from example_faces.sampling import Array, Lookup, noise, smoothstep
+from example_faces.sampling import Array, Lookup, noise
 from example_faces.shading import occlusion, shade_nir, shade_vis
 from example_faces.shots import Shot, sample_shot
 from example_faces.skin import map_coordinates, paint_beard, paint_brows, paint_openings, personal_map, skin_albedo
@@ -40,13 +40,11 @@ def _paint_face(person: Person, shot: Shot, camera: Camera, hit: Hit, base_radiu
     oily = 0.30 + 0.15 * noise(x * 5.0, y * 5.0, person.map_seed >> 9)
     canvas.paint(hit.coverage, albedo, hit.normal, hit.depth, oily)
     # Marks and organs change the albedo of the head alone; the canvas gets it at the end.
-    paint_openings(person, shot, albedo, canvas.open_air, x, y, camera.pixel)
+    paint_openings(person, shot, camera, canvas, albedo, x, y)
     paint_brows(person, shot, albedo, x, y)
     beard = paint_beard(person, shot, albedo, x, y)
-    front = smoothstep(0.0, 0.1, hit.z)
-    eyes = paint_eyes(person, shot, camera, canvas, x, y, albedo)
+    paint_eyes(person, shot, camera, canvas, x, y, albedo)
     hair = paint_scalp_hair(person, hit, albedo, x, y)
-    del front, eyes
     canvas.albedo += (albedo - canvas.albedo) * hit.coverage
     hairy = hair if beard is None else np.maximum(hair, 0.7 * beard)
     canvas.gloss *= 1.0 - 0.8 * hairy * hit.coverage

@@ -61,7 +61,7 @@ def _highlight(canvas: Canvas, direction: tuple[float, float, float]) -> Array:
         -tangent_y + 1e-3
     )
     across = np.sqrt(np.clip(1.0 - along * along, 0.0, 1.0))
-    return skin + 0.10 * canvas.strand * across**24 * np.maximum(cosine, 0.0)
+    return skin + 0.05 * canvas.strand * across**24 * np.maximum(cosine, 0.0)
 
 
 def shade_vis(canvas: Canvas, shot: Shot, pixel: float, sky: Array) -> Array:

@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from example_faces.anatomy import Person
-from example_faces.canvas import as_band, cut, edge, window_of
+from example_faces.camera import Camera
+from example_faces.canvas import Canvas, as_band, cut, edge, window_of
 from example_faces.head import layout, mouth_edges, mouth_width
 from example_faces.sampling import Array, bump, lerp, noise, smoothstep
 from example_faces.shots import Shot
@@ -42,7 +43,7 @@ def personal_map(person: Person) -> tuple[Array, Array]:
     rng = stream(person.map_seed, "example_faces.moles")
     for i in range(round(person.moles)):
         mx, my = rng.uniform(-0.55, 0.55), rng.uniform(at.chin_y, at.eye_y + 0.45)
-        radius, dark = rng.uniform(0.014, 0.032), rng.uniform(0.10, 0.30)
+        radius, dark = rng.uniform(0.009, 0.020), rng.uniform(0.15, 0.35)
         melanin += (dark / person.melanin + 0.4) * bump(x, y, mx, my, radius, radius) ** (1 + i % 2)
     return melanin.astype(np.float32), blood.astype(np.float32)
 
@@ -70,22 +71,31 @@ def map_coordinates(x: Array, y: Array) -> tuple[Array, Array]:
 # Mouth opening and nostrils.
 
 
-def paint_openings(person: Person, shot: Shot, albedo: Array, air: Array, x: Array, y: Array, pixel: float) -> None:
-    """The line or the opening between the lips, with teeth, and the nostrils; changes albedo and open_air."""
+def paint_openings(
+    person: Person, shot: Shot, camera: Camera, canvas: Canvas, albedo: Array, x: Array, y: Array
+) -> None:
+    """The line or the opening between the lips, with teeth, and the nostrils; changes `albedo` and the canvas."""
     at = layout(person)
+    air = canvas.open_air
     window = window_of((np.abs(x) < 0.45) & (np.abs(y - at.mouth_y) < 0.30))
     if window is not None:
-        _paint_mouth(person, shot, cut(albedo, window), air[window], x[window], y[window], pixel)
+        gap = _paint_mouth(person, shot, cut(albedo, window), air[window], x[window], y[window], camera.pixel)
+        normal = cut(canvas.normal, window)
+        normal += (camera.rotation[:, 2].astype(np.float32)[:, None, None] - normal) * gap  # teeth face forward
     window = window_of((np.abs(x) < person.nose_width + 0.05) & (np.abs(y - at.nose_y) < 0.12))
     if window is not None:
         side, wy = np.abs(x[window]), y[window]
-        hole = bump(side, wy, 0.48 * person.nose_width, at.nose_y + 0.012, 0.20 * person.nose_width, 0.020)
-        air[window] *= 1.0 - 0.85 * np.minimum(1.3 * hole, 1.0)
+        hole = bump(side, wy, 0.44 * person.nose_width, at.nose_y + 0.006, 0.19 * person.nose_width, 0.022)
+        hole = np.minimum(1.3 * hole, 1.0)
+        air[window] *= 1.0 - 0.7 * hole
+        nostril = cut(albedo, window)
+        nostril *= 1.0 - 0.7 * hole
         crease = bump(side, wy, 1.02 * person.nose_width, at.nose_y + 0.045, 0.018, 0.05)
         air[window] *= 1.0 - 0.30 * crease
 
 
-def _paint_mouth(person: Person, shot: Shot, albedo: Array, air: Array, x: Array, y: Array, pixel: float) -> None:
+def _paint_mouth(person: Person, shot: Shot, albedo: Array, air: Array, x: Array, y: Array, pixel: float) -> Array:
+    """Returns the coverage of the gap between the lips."""
     mouth = mouth_edges(person, shot, x)
     gap = edge(mouth.gap_top - y, pixel) * edge(y - mouth.gap_bottom, pixel) * (mouth.across < 1.0)
     inside = as_band((0.10, 0.035, 0.03, 0.09))
@@ -98,9 +108,11 @@ def _paint_mouth(person: Person, shot: Shot, albedo: Array, air: Array, x: Array
         air *= 1.0 - 0.55 * gap * (1.0 - teeth) - 0.25 * teeth
     middle = 0.5 * (mouth.gap_top + mouth.gap_bottom)
     line = np.exp(-(((y - middle) * (1.0 / max(0.013, 0.8 * pixel))) ** 2)) * smoothstep(1.06, 0.9, mouth.across)
+    albedo *= 1.0 - 0.35 * line
     air *= 1.0 - 0.62 * line * (1.0 - gap * (shot.mouth_open > 0.15))
     under = np.exp(-(((y - mouth.bottom + 0.03) * (1.0 / 0.03)) ** 2)) * mouth.envelope
     air *= 1.0 - 0.16 * under
+    return gap
 
 
 # ----------------------------------------------------------------------------
@@ -139,8 +151,10 @@ def paint_beard(person: Person, shot: Shot, albedo: Array, x: Array, y: Array) -
     ragged = 0.03 * noise(x * 26.0, y * 26.0, person.map_seed >> 2)
     below = smoothstep(-0.05, 0.05, cheek_line - y + ragged)
     beard = person.beard * below
-    strip = smoothstep(-0.03, 0.02, at.nose_y - 0.02 - y) * smoothstep(-0.06, 0.02, y - mouth.gap_top + 0.03)
-    moustache = person.moustache * strip * smoothstep(1.25, 0.95, side * (1.0 / (1.12 * mouth_width(person, shot))))
+    down = np.clip((at.nose_y - y) * (1.0 / (at.nose_y - at.mouth_y)), 0.0, 1.3)  # 0 under the nose, 1 at the lips
+    strip = smoothstep(0.0, 0.35, down + 0.8 * ragged) * smoothstep(-0.06, 0.02, y - mouth.gap_top + 0.03)
+    reach = (0.62 + 0.50 * down) * mouth_width(person, shot) + ragged
+    moustache = person.moustache * strip * smoothstep(1.25, 0.85, side / reach)
     density = np.maximum(beard, moustache) * (1.0 - 0.95 * lips)
     strands = 0.78 + 0.22 * noise(x * 60.0, y * 26.0, person.map_seed >> 4)
     density = np.clip(density * strands * 1.1, 0.0, 0.96)

@@ -34,9 +34,10 @@ _HAEMOGLOBIN_MOL = 150.0 / 64500.0  # moles a litre of whole blood
 _CAROTENE = (0.0, 0.02, 0.24, 0.0)
 # Vessels lie near the surface; light of 850 nm reaches deeper and meets less of them on its way.
 _BLOOD_SEEN = (1.0, 1.0, 1.0, 0.45)
+_HORNY_LAYER = 0.022  # light that the outermost layer scatters back, before it meets any pigment
 _EPIDERMIS_CM = 0.0060  # thickness
 _EPIDERMIS_PATH = 2.4  # diffuse light crosses it obliquely, in and out
-_HAIR_ABSORPTION = 3.6  # optical depth of a black strand at 540 nm
+_HAIR_ABSORPTION = 6.0  # optical depth of a black strand at 540 nm
 _IRIS_ABSORPTION = 2.6
 
 
@@ -86,7 +87,7 @@ def skin_reflectance(melanin: np.ndarray, blood: np.ndarray) -> np.ndarray:
     for absorb_melanin, absorb_tissue, absorb_blood in zip(_MELANIN, _TISSUE, _BLOOD, strict=True):
         ratio = float(absorb_tissue) + float(absorb_blood) * blood  # K/S
         dermis = 1.0 + ratio - np.sqrt(ratio * (ratio + 2.0))
-        bands.append(dermis * np.exp(-float(absorb_melanin) * melanin))
+        bands.append(_HORNY_LAYER + dermis * np.exp(-float(absorb_melanin) * melanin))
     return np.stack(bands)
 
 
@@ -94,7 +95,7 @@ def hair_reflectance(eumelanin: float, pheomelanin: float) -> np.ndarray:
     """Reflectance of hair with relative amounts of the two pigments in [0, 1] (0, 0: white hair); float32 [4]."""
     nm = np.array(BAND_NM).mean(axis=1)
     depth = _HAIR_ABSORPTION * (eumelanin * (nm / 540.0) ** -3.33 + 0.55 * pheomelanin * (nm / 540.0) ** -4.75)
-    return (0.02 + 0.58 * np.exp(-depth)).astype(np.float32)
+    return (0.015 + 0.50 * np.exp(-depth)).astype(np.float32)
 
 
 def iris_reflectance(melanin: float) -> np.ndarray:
