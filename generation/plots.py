@@ -90,7 +90,7 @@ def histogram(series: Sequence[Series], limits: Sequence[Limit], name: str, stac
         top = axes.get_ylim()[1]
         axes.set_ylim(0, top * 1.28)  # room for the names of the limits
         for step, limit in enumerate(sorted(limits, key=lambda limit: limit.value)):
-            axes.axvline(limit.value, color=COLOR["limit"], linewidth=1.2, linestyle=(0, (4, 3)), ymax=0.84)
+            axes.axvline(limit.value, color=COLOR["limit"], linewidth=1.2, linestyle=(0, (4, 3)), ymax=0.82)
             right = limit.value > (edges[0] + edges[-1]) / 2
             axes.text(
                 limit.value,

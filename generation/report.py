@@ -31,7 +31,8 @@ from torch_utils.spectra import SPECTRA
 MOST_PEOPLE, MOST_SAMPLES = 12, 8  # shown in the grid
 MOST_HERO = 96  # pictures of the hero
 LARGEST_SIDE = 128  # pixels of an embedded picture; larger ones are shown smaller
-TILE = 88  # CSS pixels that a picture in the grid shall have, about
+MOST_COLUMNS = 4  # of a person's pairs
+TILE = 100  # CSS pixels that a picture in the grid has at least on a wide screen
 CRISP_BELOW = 96  # pixels: smaller pictures are enlarged with hard pixels, honestly
 
 RULE_WORDS = {
@@ -65,8 +66,8 @@ def build_report(data: ReportData) -> str:
     """The page as HTML text."""
     summary, settings = data.summary, data.settings
     shown = [_pictures(data.outdir, person) for person in data.people[:MOST_PEOPLE]]
-    side = shown[0]["vis"].shape[1]
-    tile = side * max(1, round(TILE / side)) if side < TILE else TILE
+    crisp = shown[0]["vis"].shape[1] < CRISP_BELOW
+    columns = min(MOST_COLUMNS, settings["samples_per_id"])
     people, pairs = summary["identities_kept"], summary["pairs_kept"]
     template = Template(Path(__file__).with_name("report_template.html").read_text(encoding="utf-8"))
     hero = _hero(data)
@@ -78,17 +79,15 @@ def build_report(data: ReportData) -> str:
         f"{_count(summary['candidates'], 'candidate', 'candidates')}.",
         hero_vis=_data_uri(hero["vis"]),
         hero_nir=_data_uri(hero["nir"]),
-        crisp="crisp" if side < CRISP_BELOW else "",
-        tile=f"{tile}px",
-        personwidth=f"{max(320, min(MOST_SAMPLES, settings['samples_per_id'], 4) * (tile + 6) + 32)}px",
+        crisp="crisp" if crisp else "",
+        columns=columns,
+        personwidth=f"{columns * TILE + 30}px",
         notices="".join(f'<p class="notice">{html.escape(notice)}</p>' for notice in data.notices),
         cards=_cards(data),
         promise_lead=_promise_lead(settings),
         promises=_promises(data),
         people_lead=_people_lead(data),
-        people="".join(
-            _person(person, pictures, side < CRISP_BELOW) for person, pictures in zip(data.people, shown, strict=False)
-        ),
+        people="".join(_person(person, pictures, crisp) for person, pictures in zip(data.people, shown, strict=False)),
         charts=_charts(data),
         bars=_bars(summary),
         bars_note="Each candidate is counted once, under the first rule that it broke.",
@@ -296,9 +295,10 @@ def _bars(summary: dict[str, Any]) -> str:
     total = max(1, summary["candidates"])
     bars = ""
     for name, words, count in rows:
+        places = 1 if 0 < count < total / 100 else 0
         kind = "kept" if name == "kept" else "" if count else "none"
         bar = f'<div><i class="{kind}" style="width:{100 * count / longest:.2f}%"></i></div>'
-        bars += f"<span>{words}</span>{bar}<em>{count:,} · {count / total:.0%}</em>"
+        bars += f"<span>{words}</span>{bar}<em>{count:,} · {count / total:.{places}%}</em>"
     return bars
 
 
@@ -327,7 +327,7 @@ def _tables(data: ReportData) -> str:
         point = limits.error_rates.get(name)
         rates = f" (real set: FMR {point.fmr:.2g}, FNMR {point.fnmr:.2g})" if point else ""
         thresholds[name] = f"{getattr(limits, name):.4f}{rates}"
-    tables = [("Settings", plain), ("Thresholds", thresholds), ("Inputs and fingerprints", inputs)]
+    tables = [("Settings", plain), ("Inputs and fingerprints", inputs), ("Thresholds", thresholds)]
     return "".join(f"<div><h3>{title}</h3>{_table(rows)}</div>" for title, rows in tables)
 
 
