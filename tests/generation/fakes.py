@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from generation import pipeline, writers
 from generation.candidates import CandidateMaker, Faces
 from generation.identity_sampling import RandomIdentities
 from generation.selection import Plan, Selection
@@ -75,3 +76,35 @@ def make_selection(store, *, seed=0, spread=0.15, real=None, thresholds=THRESHOL
     if watch:
         selection.watch = watch
     return selection
+
+
+# ----------------------------------------------------------------------------
+# A whole run into a folder.
+
+SOURCES = {
+    "generator": {"name": "g", "sha256": "0" * 64},
+    "recognition_model": {"name": "r", "fingerprint": "fake"},
+    "real_features": {"name": "f", "count": 30, "people": 30},
+    "detector": "fake",
+}
+
+
+def settings_of(selection):
+    return pipeline.settings_of(
+        selection.plan,
+        selection.thresholds,
+        SOURCES,
+        seed=0,
+        truncation=0.7,
+        identities="random",
+        feature_norm=4.0,
+        privacy_check=True,
+    )
+
+
+def generate(outdir, store=None, **options):
+    """One whole run into `outdir`; returns its summary."""
+    selection = make_selection(store or writers.FolderStore(outdir), **options)
+    settings = settings_of(selection)
+    writers.begin(outdir, settings, writers.inspect(outdir, settings))
+    return pipeline.generate(selection, outdir, settings, show=False)[0]

@@ -1,0 +1,115 @@
+"""The output folder: who may write into it, and what a manifest line looks like."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dnnlib.errors import UserError
+from generation import writers
+from generation.privacy_diversity import KEPT
+from generation.selection import Block, Person, Record
+from generation.writers import State
+
+SETTINGS = {"made_by": writers.MADE_BY, "seed": 0, "ids": 3}
+
+
+def test_new_continue_finished(tmp_path):
+    out = tmp_path / "deep" / "out"
+    assert writers.inspect(out, SETTINGS) is State.NEW and not out.parent.exists()
+    writers.begin(out, SETTINGS, State.NEW)
+    assert writers.inspect(out, SETTINGS) is State.CONTINUE
+    (out / writers.SUMMARY).write_text("{}")
+    assert writers.inspect(out, SETTINGS) is State.FINISHED
+
+
+def test_an_empty_folder_and_left_overs_of_a_killed_write_are_new(tmp_path):
+    (tmp_path / ".settings.json.abc.tmp").write_text("{")
+    assert writers.inspect(tmp_path, SETTINGS) is State.NEW
+    writers.begin(tmp_path, SETTINGS, State.NEW)
+    assert [path.name for path in tmp_path.iterdir()] == [writers.SETTINGS]
+
+
+def test_another_runs_folder_is_refused_by_what_differs(tmp_path):
+    writers.begin(tmp_path, SETTINGS, State.NEW)
+    with pytest.raises(UserError, match=r"--outdir: .*another run \(seed differ; seed was 0\).*--overwrite"):
+        writers.inspect(tmp_path, {**SETTINGS, "seed": 1})
+
+
+def test_overwrite_deletes_that_run_and_nothing_else(tmp_path):
+    writers.begin(tmp_path, SETTINGS, State.NEW)
+    (tmp_path / "VIS" / "0").mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    state = writers.inspect(tmp_path, {**SETTINGS, "seed": 1}, overwrite=True)
+    assert state is State.NEW and (tmp_path / "VIS").exists()
+    writers.begin(tmp_path, {**SETTINGS, "seed": 1}, state)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", writers.SETTINGS]
+
+
+def test_foreign_folders_are_never_touched(tmp_path):
+    (tmp_path / "thesis.doc").write_text("")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="did not make"):
+            writers.inspect(tmp_path, SETTINGS, overwrite)
+    (tmp_path / writers.SETTINGS).write_text('{"made_by": "another program"}')
+    with pytest.raises(UserError, match="did not make"):
+        writers.inspect(tmp_path, SETTINGS, True)
+    with pytest.raises(UserError, match="is a file"):
+        writers.inspect(tmp_path / "thesis.doc", SETTINGS)
+    with pytest.raises(UserError, match="not a folder that can be written into"):
+        writers.inspect(tmp_path / "thesis.doc" / "out", SETTINGS)
+
+
+def test_store_gives_back_what_it_was_given(tmp_path):
+    store = writers.FolderStore(tmp_path)
+    assert store.load_block(3) is None and store.load_person(9) is None
+    rng = np.random.default_rng(0)
+    pictures = {"vis": rng.integers(0, 256, (1, 3, 4, 4), dtype=np.uint8), "nir": np.ones((1, 1, 4, 4), np.uint8)}
+    block = Block(
+        rng.normal(size=(2, 4)).astype("f4"), [KEPT, "face"], np.array([0.5, -np.inf]), np.array([0]), pictures
+    )
+    store.save_block(3, block)
+    back = store.load_block(3)
+    assert back is not None and back.verdicts == block.verdicts
+    for name in ("embeddings", "max_sim_real", "passed"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(block, name))
+    np.testing.assert_array_equal(back.pictures["vis"], pictures["vis"])
+
+    person = Person(9, 2, True, [Record(9, 0, KEPT, 2, 0, 1.0, -np.inf, 1 / 3, None)], block.embeddings)
+    store.save_person(person, [{name: images[0] for name, images in pictures.items()}])
+    again = store.load_person(9)
+    assert again is not None and (again.slot, again.identity, again.complete) == (9, 2, True)
+    assert again.records == person.records
+    assert (tmp_path / "VIS/2/0.png").exists() and (tmp_path / "NIR/2/0.png").exists()
+
+
+def test_seconds_go_on_where_they_stopped(tmp_path):
+    store = writers.FolderStore(tmp_path)
+    store.earlier = 100.0
+    store.save_person(Person(0, 0, False, [], np.ones((1, 2), np.float32)), [])
+    assert writers.FolderStore(tmp_path).seconds >= 100
+    store.discard()
+    assert not (tmp_path / writers.PARTS).exists()
+
+
+def test_manifest_lines_by_hand(tmp_path):
+    kept = Record(4, 17, KEPT, 2, 3, 0.81234567, -np.inf, 0.25, None)
+    refused = Record(5, 0, "private", max_sim_real=0.9)
+    writers.write_manifest(tmp_path, [kept, refused])
+    lines = [json.loads(line) for line in (tmp_path / writers.MANIFEST).read_text().splitlines()]
+    assert lines[0] == {
+        "identity": 2,
+        "sample": 3,
+        "slot": 4,
+        "seed": 17,
+        "vis": "VIS/2/3.png",
+        "nir": "NIR/2/3.png",
+        "sim_reference": 0.812346,
+        "max_sim_real": None,
+        "max_sim_other": 0.25,
+        "max_sim_same": None,
+        "verdict": "kept",
+    }
+    assert "vis" not in lines[1] and lines[1]["verdict"] == "private" and lines[1]["identity"] is None
