@@ -31,9 +31,9 @@ class FakeRenderer:
         directions = features / np.linalg.norm(features, axis=1, keepdims=True)
         values = np.clip((directions + self.spread * latents) / HALF_RANGE, -1, 1)
         words = np.round((values + 1) / 2 * 65535).astype(np.uint16)  # [N, SIZE]
-        vis = np.zeros((len(words), 3 * SIDE * SIDE), dtype=np.uint8)
-        vis[:, 0 : 2 * SIZE : 2], vis[:, 1 : 2 * SIZE : 2] = words >> 8, words & 255
-        vis = vis.reshape(-1, 3, SIDE, SIDE)
+        flat = np.zeros((len(words), 3 * SIDE * SIDE), dtype=np.uint8)
+        flat[:, 0 : 2 * SIZE : 2], flat[:, 1 : 2 * SIZE : 2] = words >> 8, words & 255
+        vis = flat.reshape(-1, 3, SIDE, SIDE)
         return {"vis": vis, "nir": 255 - vis[:, :1]}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from arcface.detection import Detection
 from generation.candidates import CandidateMaker
 from generation.networks import faces_from
 from tests.generation import fakes
@@ -54,12 +55,9 @@ def test_broken_networks_are_named():
 
 
 def test_detections_become_arrays():
-    class Found:
-        def __init__(self, count, probability, points):
-            self.count, self.probability, self.points = count, probability, points
-
     points = np.arange(10).reshape(5, 2)
-    faces = faces_from([Found(1, 0.98, points), Found(0, 0.0, None), Found(2, 0.99, points)])
+    seen = [Detection(None, 0.98, points, 1), Detection(reason="no face"), Detection(None, 0.99, points, 2)]
+    faces = faces_from(seen)
     assert faces.found.tolist() == [True, False, False] and faces.probability.tolist() == [0.98, 0, 0.99]
     np.testing.assert_array_equal(faces.points[0], points)
     assert np.isnan(faces.points[1]).all()

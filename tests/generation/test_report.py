@@ -111,6 +111,7 @@ def test_the_table_for_the_terminal(run):
 def test_a_browser_renders_the_page(run, tmp_path, name, width):
     picture = tmp_path / f"{name}.png"
     page = (run[0] / writers.REPORT).as_uri()
+    assert CHROMIUM is not None
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2400"]
     subprocess.run([*command, f"--screenshot={picture}", page], check=True, capture_output=True, timeout=60)
     with Image.open(picture) as image:

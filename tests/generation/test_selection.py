@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dnnlib.files import atomic_write_bytes
 from generation import writers
 from generation.privacy_diversity import KEPT, Rule
 from generation.selection import Growing, Record, judge_round
@@ -127,8 +128,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("moment", [0, 1, 2, 4, 7, 9])
 def test_killed_and_started_again_gives_the_same_bytes(finished, tmp_path, monkeypatch, moment):
     outdir = tmp_path / "out"
-    calls = Counter()
-    whole_write = writers.atomic_write_bytes
+    calls: Counter[str] = Counter()
 
     def write(path, data):
         calls["writes"] += 1
@@ -136,7 +136,7 @@ def test_killed_and_started_again_gives_the_same_bytes(finished, tmp_path, monke
             (path.parent).mkdir(parents=True, exist_ok=True)
             (path.parent / f".{path.name}.x.tmp").write_bytes(data[:10])  # what a kill within a write leaves
             raise Killed
-        whole_write(path, data)
+        atomic_write_bytes(path, data)
 
     with monkeypatch.context() as patched:
         patched.setattr(writers, "atomic_write_bytes", write)

@@ -42,7 +42,7 @@ def test_mated_nonmated_blocks_agree_with_a_double_loop(block):
     features = rng.normal(size=(20, 5))
     labels = rng.integers(0, 4, size=20)
     mated, nonmated = identity.mated_nonmated(features, labels, block=block)
-    expected = {True: [], False: []}
+    expected: dict[bool, list[float]] = {True: [], False: []}
     for i, j in itertools.combinations(range(20), 2):
         cosine = features[i] @ features[j] / np.linalg.norm(features[i]) / np.linalg.norm(features[j])
         expected[bool(labels[i] == labels[j])].append(cosine)

@@ -1,0 +1,210 @@
+"""generate_dataset.py on real, untrained networks: the whole command, its aliases, and each mistake in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import generate_dataset
+from arcface.backbones import build_backbone
+from arcface.embed import embed
+from arcface.weights import load_recognition, save_recognition
+from generation.identity_sampling import RandomIdentities
+from generation.networks import renderer_of
+from generation.thresholds import from_moments, save_thresholds
+from torch_utils.feature_file import FeatureSet, save_features
+from torch_utils.streams import stream
+from training.generator import Generator
+from training.snapshots import save_generator
+
+SUMMARY_KEYS = [
+    *("identities_kept", "pairs_kept", "candidates", "refused", "mated_mean", "mated_sd", "nonmated_mean", "eer"),
+    *("max_real_similarity", "threshold_unique", "threshold_same", "threshold_repeat", "pairs_per_second", "seconds"),
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A generator, a recognition model, features of real people, and thresholds at which some candidates pass."""
+    folder = tmp_path_factory.mktemp("inputs")
+    torch.manual_seed(0)
+    backbone = build_backbone("r10n", 32).eval()
+    mark = save_recognition(folder / "rec.safetensors", backbone, "r10n", 32)
+    generator = Generator(resolution=16, channel_base=128, channel_max=16, mapping_layers=2)
+    metadata = {"recognition_model": mark, "feature_norm": 4.0, "images_seen": 1000}
+    save_generator(folder / "gen.safetensors", generator, metadata)
+    rng = np.random.default_rng(0)
+    names = [f"{person:02d}_{sample}.png" for person in range(6) for sample in range(3)]
+    centres = np.repeat(rng.normal(size=(6, 512)), 3, axis=0)
+    features = (centres + 0.3 * rng.normal(size=centres.shape)).astype(np.float32)
+    save_features(folder / "real.safetensors", FeatureSet(features, names, mark))
+    save_features(folder / "one.safetensors", FeatureSet(features[::3], names[::3], mark, mode="one"))
+    save_features(folder / "other.safetensors", FeatureSet(features, names, "f" * 16))
+    save_features(folder / "real.json", FeatureSet(features, names, mark))
+    save_thresholds(folder / "thresholds.json", thresholds_between(generator, folder / "rec.safetensors", mark))
+    save_thresholds(folder / "foreign.json", from_moments(0.7, 0.1, "f" * 16))
+    return folder
+
+
+def thresholds_between(generator, rec_model, mark):
+    """Where this generator's pictures lie: people apart enough to pass, most candidates like their first."""
+    slots = range(12)
+    features = np.repeat(RandomIdentities(0)(slots), 2, axis=0)
+    latents = np.stack([stream(0, "latent", slot, k).standard_normal(512) for slot in slots for k in (0, 1)])
+    pictures = renderer_of(generator.eval(), 0.7)(latents.astype(np.float32), features)
+    rows = embed(load_recognition(rec_model), torch.from_numpy(pictures["vis"])).astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    same = float(np.quantile((rows[::2] * rows[1::2]).sum(1), 0.2))
+    references = rows[::2] @ rows[::2].T
+    unique = float(np.quantile(references[np.triu_indices(12, 1)], 0.99))
+    return replace(from_moments(0.7, 0.1, mark), unique=unique, same=same, repeat=max(0.99999, same + 1e-6))
+
+
+def arguments(files, outdir, **changes):
+    options = {
+        "gen_model": files / "gen.safetensors",
+        "rec_model": files / "rec.safetensors",
+        "real_features": files / "real.safetensors",
+        "thresholds": files / "thresholds.json",
+        "outdir": outdir,
+        "ids": 3,
+        "samples_per_id": 2,
+        "detector": "none",
+        "tries": 64,
+        "max_slots": 200,
+        **changes,
+    }
+    line = []
+    for name, value in options.items():
+        hyphened = f"--{name.replace('_', '-')}"
+        if value is True:
+            line.append(hyphened)
+        elif value is not None:
+            line += [hyphened, str(value)]
+    return line
+
+
+def run(line, capsys):
+    """(status, stdout, stderr) of the command."""
+    with pytest.raises(SystemExit) as ended:
+        generate_dataset.main(line)
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def dataset(files, tmp_path_factory):
+    outdir = tmp_path_factory.mktemp("dataset") / "out"
+    with pytest.raises(SystemExit) as ended:
+        generate_dataset.main(arguments(files, outdir))
+    assert ended.value.code == 0
+    return outdir
+
+
+def test_the_command_makes_a_dataset(dataset):
+    summary = json.loads((dataset / "summary.json").read_text())
+    assert list(summary) == SUMMARY_KEYS
+    assert (summary["identities_kept"], summary["pairs_kept"]) == (3, 6)
+    assert summary["max_real_similarity"] <= summary["threshold_unique"]
+    assert len(list(dataset.glob("VIS/*/*.png"))) == len(list(dataset.glob("NIR/*/*.png"))) == 6
+    settings = json.loads((dataset / "settings.json").read_text())
+    assert settings["feature_norm"] == 4.0 and settings["real_features"]["people"] == 6
+    assert "detector" in settings and "batch" not in settings
+    assert (dataset / "report.html").stat().st_size > 10_000
+
+
+def test_a_finished_run_says_so_and_touches_nothing(files, dataset, capsys):
+    before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
+    status, out, _ = run(arguments(files, dataset, batch=16), capsys)
+    assert status == 0 and "All is done already" in out and str(dataset / "report.html") in out
+    assert before == {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
+
+
+def test_names_of_arcbifacegan_and_the_same_bytes(files, dataset, tmp_path, capsys):
+    line = arguments(files, tmp_path / "out", batch=1)
+    names = {"--gen-model": "--gen_model", "--rec-model": "--rec_model", "--real-features": "--training_ids"}
+    names |= {"--samples-per-id": "--samples_per_id", "--max-slots": "--max_slots"}
+    status, out, err = run([names.get(word, word) for word in line], capsys)
+    assert status == 0 and "identities kept" in out, err
+    assert (tmp_path / "out/manifest.jsonl").read_bytes() == (dataset / "manifest.jsonl").read_bytes()
+    for path in dataset.glob("*/*/*.png"):
+        assert (tmp_path / "out" / path.relative_to(dataset)).read_bytes() == path.read_bytes()
+
+
+def test_thresholds_come_from_the_real_features_if_not_given(files, tmp_path, capsys):
+    status, _, err = run(arguments(files, tmp_path / "out", thresholds=None, ids=1, tries=2, max_slots=4), capsys)
+    # Untrained networks cannot meet them; that they were calibrated is in the settings.
+    assert status in (0, 2), err
+    found = json.loads((tmp_path / "out/settings.json").read_text())["thresholds"]
+    assert found["mated_scores"] == 18 and found["error_rates"]["same"]["threshold"] == found["same"]
+
+
+def test_real_like_identities_and_arcbifacegans_json(files, tmp_path, capsys):
+    line = arguments(files, tmp_path / "out", real_features=files / "real.json", identities="real-like", ids=1)
+    status, _, err = run([*line, "--no-privacy-check"], capsys)
+    assert "does not say which model made it" in err and "--no-privacy-check: the samples are not compared" in err
+    assert status == 0 and "this run had --no-privacy-check" in (tmp_path / "out/report.html").read_text().lower()
+
+
+def test_infeasible_settings_end_with_words(files, tmp_path, capsys):
+    save_thresholds(tmp_path / "t.json", replace(from_moments(0.9, 0.01, mark_of(files)), unique=-0.9))
+    status, _, err = run(arguments(files, tmp_path / "out", thresholds=tmp_path / "t.json", max_slots=16), capsys)
+    last = err.strip().splitlines()[-1]
+    assert status == 2 and "0 of 3 identities were completed: 16 people were tried (--max-slots 16)" in last
+    assert not (tmp_path / "out/summary.json").exists()
+
+
+def test_fewer_identities_than_wanted_are_said(files, tmp_path, capsys):
+    status, _, err = run(arguments(files, tmp_path / "out", ids=40, samples_per_id=1, max_slots=8), capsys)
+    kept = json.loads((tmp_path / "out/summary.json").read_text())["identities_kept"]
+    assert status == 0 and 0 < kept <= 8 and f"Warning: {kept} of 40 identities were completed" in err
+    assert "of 40 identities were completed" in (tmp_path / "out/report.html").read_text()
+
+
+def mark_of(files):
+    return load_recognition(files / "rec.safetensors").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"gen_model": "nowhere.safetensors"}, "--gen-model: nowhere.safetensors: no such file"),
+        ({"gen_model": "rec.safetensors"}, "--gen-model: .*not a generator"),
+        ({"rec_model": "nowhere.pth"}, "--rec-model: nowhere.pth: no such file"),
+        ({"real_features": None}, "--real-features: needed, so that nobody real is drawn"),
+        ({"real_features": "nowhere"}, "--real-features: nowhere: no such file"),
+        ({"real_features": "other.safetensors"}, "--real-features: .*features of recognition model ffffffffffffffff"),
+        ({"thresholds": "foreign.json"}, "--thresholds: .*calibrated for recognition model ffffffffffffffff"),
+        ({"thresholds": None, "real_features": "one.safetensors"}, "--thresholds: not given.*features of mode all"),
+        ({"thresholds": None, "real_features": None, "no_privacy_check": True}, "--thresholds: needed"),
+        ({"real_features": None, "no_privacy_check": True, "identities": "real-like"}, "--identities: real-like needs"),
+        ({"ids": 0}, "--ids"),
+        ({"device": "cuda:99"}, "--device: cuda:99: "),
+        ({"device": "toaster"}, "--device: toaster: no such device"),
+        ({"detector": "nowhere"}, "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_created(files, tmp_path, capsys, changes, words):
+    here = {
+        name: files / value if isinstance(value, str) and (files / value).is_file() else value
+        for name, value in changes.items()
+    }
+    status, _, err = run(arguments(files, tmp_path / "out", **here), capsys)
+    assert status == 2 and len(err.strip().splitlines()) == 1, err
+    assert re.search(words, err), err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_runs_folder_is_refused(files, dataset, capsys):
+    status, _, err = run(arguments(files, dataset, seed=5), capsys)
+    assert status == 2 and "holds another run (seed differ; seed was 0)" in err and "--overwrite" in err
+
+
+def test_help_is_in_full_sentences(capsys):
+    status, out, _ = run(["--help"], capsys)
+    assert status == 0 and "--samples-per-id" in out and "--samples_per_id" not in out
