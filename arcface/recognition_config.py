@@ -41,12 +41,12 @@ class RecognitionConfig:
     input_size: int = 32
     steps: int = 1000
     batch: int = 64
-    lr: float = 0.1
+    lr: float = 0.05
     warmup: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    scale: float = 32.0
-    margin: float = 0.3
+    scale: float = 16.0
+    margin: float = 0.5
     dropout: float = 0.0
     clip: float = 5.0
     seed: int = 0
@@ -60,7 +60,7 @@ class RecognitionConfig:
 
 
 DEFAULTS = RecognitionConfig()
-DEFAULT_EPOCHS = 10
+DEFAULT_EPOCHS = 8
 
 
 def build_config(

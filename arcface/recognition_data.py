@@ -122,6 +122,4 @@ def split_identities(tree: PairedTree, holdout: int) -> tuple[list[str], list[st
 def check_testable(held_out: PictureSet) -> None:
     """Raises UserError where no held-out person has two pictures, so that there is no mated score to test on."""
     if int(held_out.labels.bincount().max()) < 2:
-        raise UserError(
-            f"--holdout: none of {len(held_out.identities)} people has two pictures to compare"
-        )
+        raise UserError(f"--holdout: none of {len(held_out.identities)} people has two pictures to compare")

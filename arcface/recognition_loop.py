@@ -138,7 +138,7 @@ class _Run:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-            raise UserError(_divergence(step, float(loss), float(norm), pictures.describe(indices)))
+            raise UserError(_divergence(step, float(loss.detach()), float(norm), pictures.describe(indices)))
         rate = learning_rate(self.config, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

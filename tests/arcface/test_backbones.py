@@ -101,7 +101,7 @@ def test_other_tensors_are_no_architecture() -> None:
 
 
 @pytest.mark.parametrize("arch", [name for name, row in ARCHITECTURES.items() if row.narrow])
-@pytest.mark.parametrize("size", [32, 41, 64, 112])
+@pytest.mark.parametrize("size", [32, 41])
 def test_narrow_networks_take_any_size_and_learn_everywhere(arch: str, size: int) -> None:
     network = build_backbone(arch, size)
     assert map_side(size, strides_of(ARCHITECTURES[arch], size)) <= 7
@@ -120,7 +120,8 @@ def test_strides_and_maps_worked_by_hand() -> None:
 
 
 def test_the_last_scale_of_an_iresnet_is_fixed_to_one() -> None:
-    last = build_backbone("r10n", 32).features
+    last = build_backbone("r10n", 32).get_submodule("features")
+    assert isinstance(last, torch.nn.BatchNorm1d)
     assert not last.weight.requires_grad and bool((last.weight == 1).all()) and last.eps == 1e-5
 
 

@@ -33,11 +33,11 @@ def test_it_does_not_depend_on_the_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    "images", [torch.zeros(1, 3, 8, 8), torch.zeros(1, 2, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, dtype=torch.uint8)]
+    ("shape", "dtype"), [((1, 3, 8, 8), torch.float32), ((1, 2, 8, 8), torch.uint8), ((3, 8), torch.uint8)]
 )
-def test_other_inputs_are_refused(images: torch.Tensor) -> None:
+def test_other_inputs_are_refused(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     with pytest.raises(ValueError, match="uint8"):
-        preprocess(images, 8)
+        preprocess(torch.zeros(shape, dtype=dtype), 8)
 
 
 def test_unknown_colour_order_is_refused() -> None:

@@ -1,0 +1,100 @@
+"""Embedding: order, batches, flip, and the choice of the most typical feature."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from arcface.backbones import build_backbone
+from arcface.embed import embed, embed_dataset, most_typical
+from arcface.preprocess import preprocess
+from arcface.weights import RecognitionModel, load_recognition, save_recognition
+from dnnlib.errors import UserError
+from torch_utils.image_tree import PairedTree, encode_png
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> RecognitionModel:
+    torch.manual_seed(0)
+    backbone = build_backbone("mbfn", 32)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_recognition(path, backbone, "mbfn", 32)
+    return load_recognition(path)
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (11, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_it_is_the_bare_network_on_preprocessed_pictures(model: RecognitionModel, images: torch.Tensor) -> None:
+    with torch.no_grad():
+        expected = model.backbone(preprocess(images, 32)).numpy()
+    np.testing.assert_allclose(embed(model, images), expected, atol=1e-5)
+
+
+def test_batch_size_does_not_matter(model: RecognitionModel, images: torch.Tensor) -> None:
+    whole = embed(model, images, batch_size=64)
+    assert whole.shape == (11, 512) and whole.dtype == np.float32
+    for size in (1, 4, 11):
+        np.testing.assert_allclose(embed(model, images, batch_size=size), whole, atol=1e-5)
+
+
+def test_iterables_of_arrays_and_of_several_sizes(model: RecognitionModel, images: torch.Tensor) -> None:
+    arrays = [image.permute(1, 2, 0).numpy() for image in images]
+    np.testing.assert_allclose(embed(model, iter(arrays), batch_size=4), embed(model, images), atol=1e-5)
+    grey = np.full((48, 48, 1), 100, dtype=np.uint8)
+    mixed = embed(model, [arrays[0], grey])
+    np.testing.assert_allclose(mixed[0], embed(model, images[:1])[0], atol=1e-5)
+    same = np.full((32, 32, 3), 100, dtype=np.uint8)
+    np.testing.assert_allclose(mixed[1], embed(model, [same])[0], atol=1e-4)
+
+
+def test_flip_adds_the_mirror_picture(model: RecognitionModel, images: torch.Tensor) -> None:
+    expected = embed(model, images) + embed(model, images.flip(3))
+    np.testing.assert_allclose(embed(model, images, flip=True), expected, atol=1e-5)
+    np.testing.assert_allclose(embed(model, images.flip(3), flip=True), expected, atol=1e-4)
+
+
+def test_nothing_gives_nothing(model: RecognitionModel) -> None:
+    assert embed(model, []).shape == (0, 512)
+
+
+def test_the_most_typical_feature_by_hand() -> None:
+    degrees = np.deg2rad([0, 50, 40, 100, 7])
+    features = np.stack([np.cos(degrees), np.sin(degrees)], axis=1) * [[1], [5], [2], [1], [3]]
+    # a: 0, 50, 40 degrees -> 40 has the highest sum of cosines. b: equals, the first counts. c: alone.
+    assert most_typical(features[[0, 1, 3, 2, 4]], ["a", "a", "b", "a", "c"]) == [3, 2, 4]
+    assert most_typical(features[:2], ["b", "b"]) == [0]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> PairedTree:
+    root: Path = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for name in ("a_0", "a_1", "a_2", "b_0", "b_1"):
+        for folder, channels in (("VIS", 3), ("NIR", 1)):
+            (root / folder).mkdir(exist_ok=True)
+            picture = rng.integers(0, 256, (32, 32, channels), dtype=np.uint8)
+            (root / folder / f"{name}.png").write_bytes(encode_png(picture))
+    return PairedTree(root)
+
+
+def test_features_of_a_dataset(model: RecognitionModel, tree: PairedTree) -> None:
+    everything = embed_dataset(model, tree, show_progress=False)
+    assert everything.names == tree.names and everything.mode == "all" and everything.model == model.fingerprint
+    pictures = [tree.decode("vis", name) for name in tree.names]
+    np.testing.assert_allclose(everything.features, embed(model, pictures), atol=1e-5)
+    assert everything.norm == pytest.approx(np.linalg.norm(everything.features, axis=1).mean(), rel=1e-5)
+    one = embed_dataset(model, tree, mode="one", show_progress=False)
+    assert one.identities == ["a", "b"] and one.mode == "one"
+    chosen = [everything.names.index(name) for name in one.names]
+    assert chosen == most_typical(everything.features, everything.identities)
+    near_infrared = embed_dataset(model, tree, spectrum="nir", show_progress=False)
+    assert not np.allclose(near_infrared.features, everything.features)
+
+
+def test_an_unknown_mode_is_the_users_mistake(model: RecognitionModel, tree: PairedTree) -> None:
+    with pytest.raises(UserError, match="--mode"):
+        embed_dataset(model, tree, mode="some", show_progress=False)

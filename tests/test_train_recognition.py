@@ -1,0 +1,88 @@
+"""train_recognition.py from its command line: a run, a second one, and the user's mistakes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from dnnlib.files import read_lines
+from torch_utils.image_tree import encode_png
+from train_recognition import identity_scores, main
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six people, each a random pattern, four noisy pictures of each."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for person in range(6):
+        pattern = {"VIS": rng.integers(40, 216, (4, 4, 3)), "NIR": rng.integers(40, 216, (4, 4, 1))}
+        for sample in range(4):
+            for folder, values in pattern.items():
+                (root / folder).mkdir(exist_ok=True)
+                big = values.repeat(8, axis=0).repeat(8, axis=1)
+                picture = (big + rng.integers(-20, 21, big.shape)).astype(np.uint8)
+                (root / folder / f"{person:03d}_{sample}.png").write_bytes(encode_png(picture))
+    return root
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_a_run_and_a_second_one(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments: list[object] = ["--data", data, "--outdir", out, "--spectra", "vis+nir", "--backbone", "mbfn"]
+    arguments += ["--batch", 8, "--steps", 3, "--holdout", 2, "--device", "cpu"]
+    first = run(*arguments)
+    assert first.exit_code == 0, first.output
+    lines = read_lines(out / "metrics.jsonl")
+    assert {line["spectrum"] for line in lines} == {"vis", "nir"}
+    assert {"eer", "mated_mean", "mated_sd", "nonmated_mean", "fmr_at_mean_minus_2sd"} <= {x["metric"] for x in lines}
+    assert all(line["num_real"] == 8 and line["num_identities"] == 2 for line in lines)
+    config = json.loads((out / "config.json").read_text())
+    assert config["input_size"] == 32 and config["data"]["identities"] == 4 and config["data"]["holdout"] == 2
+    assert "mbfn at 32x32" in (out / "log.txt").read_text()
+    before = (out / "recognition.safetensors").read_bytes()
+    second = run(*arguments)
+    assert second.exit_code == 0 and "all is done" in second.output
+    other = run(*arguments, "--lr", 0.01)
+    assert other.exit_code == 2 and "another lr" in other.output
+    again = run(*arguments, "--overwrite")
+    assert again.exit_code == 0 and (out / "recognition.safetensors").read_bytes() == before
+
+
+def test_mistakes_are_one_line_and_leave_nothing(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    cases = [
+        (("--data", tmp_path / "none"), "--data"),
+        (("--data", data, "--holdout", 5), "--holdout"),
+        (("--data", data, "--backbone", "r51"), "--backbone"),
+        (("--data", data, "--epochs", 1, "--steps", 1), "--epochs and --steps"),
+        (("--data", data, "--spectra", "uv"), "--spectra"),
+        (("--data", data, "--batch", 8, "--device", "abc"), "--device"),
+        (("--data", data, "--batch", 100), "--batch"),
+    ]
+    for arguments, word in cases:
+        result = run(*arguments, "--outdir", out)
+        assert result.exit_code == 2 and word in result.stderr, (arguments, result.output)
+        assert "Traceback" not in result.output
+        message = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
+        assert len(message) == 1 and not out.exists()
+
+
+def test_dry_run_and_underscores(data: Path, tmp_path: Path) -> None:
+    result = run("--data_folder", data, "--outdir", tmp_path / "run", "--batch", 8, "--dry-run")
+    assert result.exit_code == 0 and "RecognitionConfig" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_identity_scores_by_hand() -> None:
+    features = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0], [0.6, 0.8]])
+    scores = identity_scores(features, np.array([0, 0, 1, 1]))
+    # Mated 1 and 0.8; non-mated 0, 0, 0.6, 0.6. The threshold 0.9 - 2 * 0.1 lies between.
+    assert scores["mated_mean"] == pytest.approx(0.9) and scores["mated_sd"] == pytest.approx(0.1)
+    assert scores["nonmated_mean"] == pytest.approx(0.3) and scores["eer"] == 0
+    assert scores["fmr_at_mean_minus_2sd"] == 0 and scores["fnmr_at_mean_minus_2sd"] == 0
