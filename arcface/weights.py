@@ -26,7 +26,7 @@ from arcface.backbones import ARCHITECTURES, FULL_INPUT_SIZE, build_backbone, re
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_bytes
 
-FORMAT = "arcbiface recognition 1"
+HEADER = "arcbiface_recognition"  # the only metadata key: the order of several would vary from write to write
 COLOR_ORDERS = ("RGB", "BGR")
 
 
@@ -150,10 +150,10 @@ def _read_safetensors(path: StrPath, where: str) -> tuple[dict[str, torch.Tensor
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{where}: truncated or not a safetensors file ({error})") from error
-    if metadata.get("format") != FORMAT:
-        raise UserError(f"{where}: not a recognition model of ours (no header '{FORMAT}')")
+    if HEADER not in metadata:
+        raise UserError(f"{where}: not a recognition model of ours (no header '{HEADER}')")
     try:
-        header = json.loads(metadata["header"])
+        header = json.loads(metadata[HEADER])
         sound = isinstance(header["arch"], str) and isinstance(header["input_size"], int)
         sound = sound and header["color_order"] in COLOR_ORDERS
     except (KeyError, ValueError, TypeError):
@@ -226,6 +226,5 @@ def save_recognition(
         "fingerprint": mark,
         "training": dict(training or {}),
     }
-    metadata = {"format": FORMAT, "header": json.dumps(header, allow_nan=False)}
-    atomic_write_bytes(path, save(state, metadata=metadata))
+    atomic_write_bytes(path, save(state, metadata={HEADER: json.dumps(header, allow_nan=False)}))
     return mark

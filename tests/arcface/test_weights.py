@@ -41,6 +41,12 @@ def test_own_format_comes_back_as_it_was(narrow: torch.nn.Module, tmp_path: Path
         assert torch.equal(model.backbone.state_dict()[name], values), name
 
 
+def test_the_same_model_is_the_same_bytes(narrow: torch.nn.Module, tmp_path: Path) -> None:
+    for number in range(8):
+        save_recognition(tmp_path / str(number), narrow, "mbfn", 32, training={"b": 1, "a": 2})
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_public_state_dict_is_recognised(public: Path) -> None:
     model = load_recognition(public)
     assert (model.arch, model.input_size, model.color_order) == ("mbf", 112, "RGB")
@@ -101,8 +107,7 @@ def test_each_fault_is_one_line_that_names_it(public: Path, narrow: torch.nn.Mod
     cut_own.write_bytes(cut_own.read_bytes()[:-100])
     save_file(dict(state), tmp_path / "other.safetensors")
     header = json.dumps({"arch": "mbfn", "input_size": "32"})
-    metadata = {"format": "arcbiface recognition 1", "header": header}
-    save_file(narrow.state_dict(), tmp_path / "header.safetensors", metadata)
+    save_file(narrow.state_dict(), tmp_path / "header.safetensors", {"arcbiface_recognition": header})
     lacking = {name: values for name, values in state.items() if name != "conv_sep.layers.1.bias"}
     broken = {**state, "features.layers.2.weight": torch.full((512, 512), torch.nan)}
     cases: list[tuple[Path, str | None, str]] = [
