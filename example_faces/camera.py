@@ -18,7 +18,7 @@ from example_faces.sampling import Array, Lookup
 from example_faces.shots import Shot
 
 TEMPLATE_NAME = "example_faces_5_points"
-TEMPLATE = np.array([[0.355, 0.415], [0.645, 0.415], [0.5, 0.585], [0.385, 0.742], [0.615, 0.742]])  # share of the side
+TEMPLATE = np.array([[0.347, 0.41], [0.653, 0.41], [0.5, 0.592], [0.378, 0.757], [0.622, 0.757]])  # share of the side
 
 
 @dataclass(frozen=True)
