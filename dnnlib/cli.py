@@ -61,9 +61,9 @@ class _OneLineErrors:
         sys.exit(result if isinstance(result, int) else 0)
 
 
-class Command(_OneLineErrors, click.Command):
+class Command(_OneLineErrors, click.Command):  # type: ignore[misc]
     """A command of one script: `@click.command(cls=Command)`."""
 
 
-class Group(_OneLineErrors, click.Group):
+class Group(_OneLineErrors, click.Group):  # type: ignore[misc]
     """A command with subcommands: `@click.group(cls=Group)`."""

@@ -19,4 +19,12 @@ def progress(
 ) -> "tqdm[T]":
     """A tqdm bar over `items` (or to be updated by hand). Refreshes at most twice a second; `show=False` hides it."""
     options: dict[str, Any] = {"mininterval": 0.5, "dynamic_ncols": True, "smoothing": 0.1, "leave": True}
-    return tqdm(items, desc=desc, total=total, unit=unit, initial=initial, disable=not show, **options)
+    return tqdm(
+        items,  # type: ignore[return-value]
+        desc=desc,
+        total=total,
+        unit=unit,
+        initial=initial,
+        disable=not show,
+        **options,
+    )

@@ -34,7 +34,9 @@ def test_package_imports_only_what_lies_below(package: str) -> None:
     assert files
     forbidden = (set(ALLOWED) | SCRIPTS | {"tests", "bench"}) - ALLOWED[package] - {package}
     for path in files:
-        assert not imported_roots(path) & forbidden, f"{path.relative_to(ROOT)} imports {imported_roots(path) & forbidden}"
+        assert not imported_roots(path) & forbidden, (
+            f"{path.relative_to(ROOT)} imports {imported_roots(path) & forbidden}"
+        )
 
 
 def test_package_inits_are_empty_but_for_a_docstring() -> None:

@@ -54,7 +54,7 @@ def _to_mode(picture: Image.Image, mode: str, name: str) -> Image.Image:
         raise UserError(f"{name}: floating-point pixels; save it with 8 bits a channel")
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
-        if picture.getextrema()[3][0] < 255:  # type: ignore[index]
+        if np.asarray(picture)[..., 3].min() < 255:
             raise UserError(f"{name}: has transparent pixels; save it without an alpha channel")
     if picture.mode == "P":
         picture = picture.convert("RGB")

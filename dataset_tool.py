@@ -1,0 +1,98 @@
+"""Command line: makes and checks paired datasets, and their identity features."""
+
+from pathlib import Path
+
+import click
+
+from dnnlib.cli import Command, Group, option
+from dnnlib.errors import UserError
+from dnnlib.progress import progress
+from torch_utils.feature_file import FILE_NAME, load_features, save_features
+from torch_utils.image_tree import PairedTree
+from torch_utils.pair_check import check_features, check_pairs
+
+
+@click.group(cls=Group)
+def main() -> None:
+    """Make and check datasets of aligned VIS/NIR face pairs."""
+
+
+@main.command(cls=Command)
+@option("--dest", required=True, metavar="DIR", help="Folder of the dataset; a stopped run goes on there.")
+@option("--identities", default=200, help="People.")
+@option("--samples", default=10, help="Pairs of each person.")
+@option("--resolution", default=64, help="Side of the pictures, 32 to 256 pixels.")
+@option("--seed", default=0, help="Seed; the same seed gives the same bytes.")
+@option("--first-identity", default=0, help="Number of the first person: other numbers are other people.")
+@option("--workers", default=2, help="Rendering processes.")
+def example(
+    dest: str, identities: int, samples: int, resolution: int, seed: int, first_identity: int, workers: int
+) -> None:
+    """Render example faces: people who do not exist, drawn by a program, in both spectra."""
+    from example_faces.dataset import write_dataset
+
+    write_dataset(Path(dest), seed, identities, samples, resolution, first_identity, workers)
+    click.echo(f"{identities * samples} pairs of {identities} people at {resolution}x{resolution} in {dest}")
+
+
+@main.command(cls=Command)
+@option("--data", required=True, metavar="DIR|ZIP", help="Pairs: a folder or zip with VIS/ and NIR/.")
+@option("--rec-model", required=True, metavar="FILE", help="Recognition model (.safetensors or arcface_torch .pth).")
+@option("--rec-arch", metavar="NAME", help="Its architecture, where the weights' shapes leave it open.")
+@option(
+    "--mode",
+    "--all-or-one",
+    default="all",
+    type=click.Choice(["all", "one"]),
+    help="A feature a picture, or the most typical of each person.",
+)
+@option(
+    "--out", metavar="FILE", help=f"Features file (.safetensors, or ArcBiFaceGAN's .json). [default: DATA/{FILE_NAME}]"
+)
+@option("--device", default="auto", help="Device: auto, cpu, cuda, cuda:1.")
+@option("--overwrite", is_flag=True, help="Replace a features file that exists.")
+def features(
+    data: str, rec_model: str, rec_arch: str | None, mode: str, out: str | None, device: str, overwrite: bool
+) -> None:
+    """Compute the ArcFace identity features that training is conditioned on."""
+    from arcface.embed import embed_dataset
+    from arcface.weights import load_recognition
+    from torch_utils.distributed import pick_device
+
+    tree = PairedTree(data)
+    if out is None and not Path(data).is_dir():
+        raise UserError(f"--out: needed, because --data {data} is a zip")
+    target = Path(out) if out else Path(data) / FILE_NAME
+    model = load_recognition(rec_model, device=str(pick_device(device)), arch=rec_arch)
+    if target.exists() and not overwrite:
+        known = load_features(target, "--out")
+        if (known.model, known.mode) != (model.fingerprint, mode):
+            raise UserError(f"--out: {target}: holds mode {known.mode} of model {known.model}; --overwrite replaces it")
+        check_features(known, tree, "--out")
+        click.echo(f"Nothing to do: {target} holds the features of this model already.")
+        return
+    found = embed_dataset(model, tree, mode=mode)
+    save_features(target, found)
+    click.echo(f"{len(found)} features, mean norm {found.norm:.2f}, of model {found.model} in {target}")
+
+
+@main.command(cls=Command)
+@option("--data", required=True, metavar="DIR|ZIP", help="Pairs: a folder or zip with VIS/ and NIR/.")
+@option("--features", metavar="FILE", help=f"Identity features. [default: DATA/{FILE_NAME} where it exists]")
+def check(data: str, features: str | None) -> None:
+    """Read every picture and feature of a dataset, and name the first fault."""
+    tree = PairedTree(data)
+    tree.verify()
+    summary = check_pairs(tree, progress(tree.names, desc="check", unit="pair"))
+    click.echo(
+        f"{summary.pairs} pairs of {summary.identities} people at {summary.resolution}x{summary.resolution}, all sound"
+    )
+    path = Path(features) if features else Path(data) / FILE_NAME
+    if features or path.is_file():
+        found = load_features(path)
+        check_features(found, tree)
+        click.echo(f"{len(found)} features of model {found.model}, mode {found.mode}, mean norm {found.norm:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Processes and devices: one code path for a CPU, one GPU, many GPUs, many nodes.
+
+Without a process group every function here is the trivial case of one process.
+"""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+M = TypeVar("M", bound=torch.nn.Module)
+
+
+def is_running() -> bool:
+    """Whether a process group is up."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """This process's number, 0 to world_size() - 1."""
+    return dist.get_rank() if is_running() else 0
+
+
+def world_size() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if is_running() else 1
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """'auto' is this process's GPU where there is one, else the CPU; other names are taken as they are."""
+    if name == "auto":
+        name = f"cuda:{rank() % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def to_device(module: M, device: torch.device | str) -> M:
+    """Moves a network to the device, its weights channels_last, the layout that convolutions are fastest in."""
+    return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def barrier() -> None:
+    """Waits for all processes."""
+    if is_running():
+        dist.barrier()
+
+
+def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
+    """Replaces `tensor` by its sum over all processes, in place, and returns it."""
+    if is_running():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def broadcast_module(module: torch.nn.Module) -> None:
+    """Gives every process rank 0's parameters and buffers."""
+    if is_running():
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
+
+
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> torch.Tensor | None:
+    """Averages the gradients of `parameters` over all processes, as one flat tensor, which is returned.
+
+    The gradients become views of it. None where no parameter has a gradient.
+    """
+    withs = [parameter for parameter in parameters if parameter.grad is not None]
+    if not withs:
+        return None
+    flat = torch.cat([parameter.grad.flatten() for parameter in withs if parameter.grad is not None])
+    if is_running():
+        all_reduce_sum(flat)
+        flat /= world_size()
+    for parameter, piece in zip(withs, flat.split([parameter.numel() for parameter in withs]), strict=True):
+        parameter.grad = piece.reshape(parameter.shape)
+    return flat

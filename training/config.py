@@ -1,0 +1,250 @@
+"""From command-line options to the whole configuration of a training run: pure, and tested for each preset."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from dnnlib.errors import UserError
+from torch_utils.spectra import SPECTRA
+from training.augment import AUGMENT_SETS
+
+# ----------------------------------------------------------------------------
+# Presets. None: by the formula of `auto` (below). They fill only what the user left open.
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One row of the table; see FACTS for the published ones."""
+
+    kimg: int
+    batch: int | None
+    mbstd: int | None
+    fmaps: float | None  # channel_base / 32768
+    lr: float | None
+    gamma: float | None
+    ema_kimg: float | None
+    rampup: float | None
+    mapping_layers: int = 8
+    channel_max: int = 512
+    regular: bool = True  # False (cifar): no path length, no style mixing, no residual discriminator
+
+
+# fmt: off
+PRESETS: dict[str, Preset] = {
+    #                      kimg  batch mbstd fmaps   lr   gamma  ema  ramp  map  max
+    "auto":       Preset( 10000, None, None, None,  None,  None, None, .05),
+    "auto_512":   Preset( 10000, None, None, None,  None,  None, None, .05),
+    "stylegan2":  Preset( 25000,   32,    4,    1,  .002,    10,   10, None),
+    "paper256":   Preset( 25000,   64,    8,   .5, .0025,     1,   20, None),
+    "paper512":   Preset( 25000,   64,    8,    1, .0025,    .5,   20, None),
+    "paper1024":  Preset( 25000,   32,    4,    1,  .002,     2,   10, None),
+    "cifar":      Preset(100000,   64,   32,    1, .0025,   .01,  500, .05,    2, regular=False),
+    "biface256":  Preset( 25000,   12,    4,   .5, .0025,     1,   20, None),
+    "tiny32":     Preset(    10,   16,    4, 1/16, .0025,  None,    1, .05,    2, 128),
+    "tiny64":     Preset(   100,   16,    4,  1/8, .0025,  None,    5, .05,    8, 128),
+}
+# fmt: on
+
+
+def auto_batch(resolution: int, gpus: int, cfg: str) -> int:
+    """Pictures in a batch over all GPUs, by the formula of `auto`."""
+    batch = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
+    return max(batch // 2, gpus) if cfg == "auto_512" else batch
+
+
+# ----------------------------------------------------------------------------
+# The configuration.
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What the user may say. None: the preset decides."""
+
+    cfg: str = "auto"
+    gpus: int = 1
+    seed: int = 0
+    kimg: float | None = None
+    batch: int | None = None
+    batch_gpu: int | None = None
+    gamma: float | None = None
+    nir_weight: float = 1.0
+    nir_r1: bool = True
+    cond: bool = True
+    cond_nir: bool = False
+    aug: str = "ada"
+    p: float | None = None
+    target: float | None = None
+    augpipe: str = "bgc"
+    ada_signal: str = "each"
+    mirror: bool = False
+    subset: int | None = None
+    snap: int = 50
+    tick: float | None = None
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the configuration depends on of a dataset."""
+
+    resolution: int
+    pairs: int
+    feature_dim: int
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All that training does, in one place; config.json is this."""
+
+    resolution: int
+    seed: int
+    gpus: int
+    total_kimg: float
+    batch: int  # pictures over all processes in an iteration
+    batch_gpu: int  # pictures a process handles at once; the rest follows in further rounds
+    kimg_per_tick: float
+    snapshot_ticks: int
+    workers: int
+
+    generator: dict[str, Any]  # constructor arguments
+    discriminators: dict[str, dict[str, Any]]  # constructor arguments by spectrum
+    learning_rate: float
+    generator_reg_interval: int  # path length, each so many iterations; 0: never
+    discriminator_reg_interval: int  # R1 likewise
+    ema_kimg: float
+    ema_rampup: float | None
+
+    gamma: float
+    r1_spectra: tuple[str, ...]
+    adversarial_weight: dict[str, float]
+    path_length_weight: float
+    style_mixing: float
+
+    augment: tuple[str, ...]  # transforms; () is none
+    augment_p: float  # where it starts
+    ada_target: float | None  # None: p is fixed
+    ada_interval: int
+    ada_kimg: float
+    ada_signal: str
+
+    mirror: bool
+    subset: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain containers, for config.json."""
+        return json.loads(self.to_text())
+
+    def to_text(self) -> str:
+        """The same as indented text, for --dry-run."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+
+def build_training_config(options: TrainingOptions, data: DatasetFacts) -> TrainingConfig:
+    """Options and dataset -> configuration. Raises UserError that names the option at fault."""
+    _check(options, data)
+    preset = PRESETS[options.cfg]
+    resolution, gpus = data.resolution, options.gpus
+    batch = options.batch or preset.batch or auto_batch(resolution, gpus, options.cfg)
+    batch_gpu = _batch_gpu(options, batch)
+    fmaps = preset.fmaps or (1 if resolution >= 512 else 0.5)
+    widths = {"channel_base": int(fmaps * 32768), "channel_max": preset.channel_max}
+    gamma = options.gamma if options.gamma is not None else preset.gamma
+    conditional = {"vis": options.cond, "nir": options.cond and options.cond_nir}
+    return TrainingConfig(
+        resolution=resolution,
+        seed=options.seed,
+        gpus=gpus,
+        total_kimg=options.kimg if options.kimg is not None else preset.kimg,
+        batch=batch,
+        batch_gpu=batch_gpu,
+        kimg_per_tick=options.tick if options.tick is not None else 4,
+        snapshot_ticks=options.snap,
+        workers=options.workers,
+        generator={
+            "resolution": resolution,
+            "c_dim": data.feature_dim if options.cond else 0,
+            "mapping_layers": preset.mapping_layers,
+            **widths,
+        },
+        discriminators={
+            name: {
+                "resolution": resolution,
+                "image_channels": spectrum.channels,
+                "c_dim": data.feature_dim if conditional[name] else 0,
+                "mbstd_group": preset.mbstd or min(batch // gpus, 4),
+                "residual": preset.regular,
+                **widths,
+            }
+            for name, spectrum in SPECTRA.items()
+        },
+        learning_rate=preset.lr or (0.002 if resolution >= 1024 else 0.0025),
+        generator_reg_interval=4 if preset.regular else 0,
+        discriminator_reg_interval=16,
+        ema_kimg=preset.ema_kimg or batch * 10 / 32,
+        ema_rampup=preset.rampup,
+        gamma=gamma if gamma is not None else 0.0002 * resolution**2 / batch,
+        r1_spectra=tuple(SPECTRA) if options.nir_r1 else ("vis",),
+        adversarial_weight={"vis": 1.0, "nir": options.nir_weight},
+        path_length_weight=2.0 if preset.regular else 0.0,
+        style_mixing=0.9 if preset.regular else 0.0,
+        augment=AUGMENT_SETS[options.augpipe] if options.aug != "noaug" else (),
+        augment_p=options.p or 0.0,
+        ada_target=(options.target if options.target is not None else 0.6) if options.aug == "ada" else None,
+        ada_interval=4,
+        ada_kimg=500,
+        ada_signal=options.ada_signal,
+        mirror=options.mirror,
+        subset=options.subset,
+    )
+
+
+# ----------------------------------------------------------------------------
+# Checks.
+
+
+def _batch_gpu(options: TrainingOptions, batch: int) -> int:
+    share = batch // options.gpus
+    size = options.batch_gpu or share
+    if batch % options.gpus or share % size:
+        raise UserError(
+            f"--batch: {batch} pictures do not divide into {options.gpus} processes with rounds of {size}; "
+            "choose a multiple of both (--gpus, --batch-gpu)"
+        )
+    return size
+
+
+def _check(options: TrainingOptions, data: DatasetFacts) -> None:
+    resolution = data.resolution
+    if resolution < 8 or resolution & (resolution - 1):
+        raise UserError(f"--data: {resolution}x{resolution} pictures; the side must be a power of two, at least 8")
+    if options.cfg not in PRESETS:
+        raise UserError(f"--cfg: {options.cfg} is not one of {', '.join(PRESETS)}")
+    if options.augpipe not in AUGMENT_SETS:
+        raise UserError(f"--augpipe: {options.augpipe} is not one of {', '.join(AUGMENT_SETS)}")
+    if options.aug == "fixed" and options.p is None:
+        raise UserError("--aug: fixed needs --p, the probability of the transforms")
+    if options.p is not None and options.aug != "fixed":
+        raise UserError(f"--p: only goes with --aug fixed (here --aug {options.aug})")
+    if options.target is not None and options.aug != "ada":
+        raise UserError(f"--target: only goes with --aug ada (here --aug {options.aug})")
+    _check_range("--p", options.p, 0, 1)
+    _check_range("--target", options.target, 0, 1)
+    _check_range("--gpus", options.gpus, 1, None)
+    _check_range("--batch", options.batch, 1, None)
+    _check_range("--batch-gpu", options.batch_gpu, 1, None)
+    _check_range("--gamma", options.gamma, 0, None)
+    _check_range("--nir-weight", options.nir_weight, 0, None)
+    _check_range("--snap", options.snap, 1, None)
+    _check_range("--workers", options.workers, 0, None)
+    _check_range("--subset", options.subset, 1, data.pairs)
+    if options.kimg is not None and not options.kimg > 0:
+        raise UserError(f"--kimg: {options.kimg} is not above 0")
+    if options.tick is not None and not options.tick > 0:
+        raise UserError(f"--tick: {options.tick} is not above 0")
+
+
+def _check_range(option: str, value: float | None, low: float, high: float | None) -> None:
+    if value is not None and not (low <= value and (high is None or value <= high)):
+        limits = f"between {low} and {high}" if high is not None else f"at least {low}"
+        raise UserError(f"{option}: {value} is not {limits}")

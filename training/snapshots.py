@@ -1,0 +1,141 @@
+"""What training writes: generators that others load, states to go on from, grids to look at."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from dnnlib.errors import UserError
+from dnnlib.files import StrPath, atomic_path, atomic_write_bytes
+from torch_utils.distributed import to_device
+from torch_utils.image_tree import encode_png
+from torch_utils.images import image_grid, to_uint8
+from training.generator import Generator
+
+GENERATOR_FORMAT = "arcbifacegan-generator-1"
+STATE_FORMAT = "arcbifacegan-state-1"
+MAX_RESOLUTION = 2048
+
+# What a generator's metadata says about its conditions.
+METADATA_KEYS = ("recognition_model", "feature_norm", "images_seen")
+
+
+# ----------------------------------------------------------------------------
+# Generators: safetensors with a JSON header, no code.
+
+
+def save_generator(path: StrPath, generator: Generator, metadata: dict[str, Any]) -> None:
+    """Writes weights, constructor arguments and `metadata` (METADATA_KEYS at least), atomically."""
+    missing = [key for key in METADATA_KEYS if key not in metadata]
+    assert not missing, f"metadata lacks {missing}"
+    header = {
+        "format": GENERATOR_FORMAT,
+        "init_kwargs": json.dumps(generator.init_kwargs),
+        "metadata": json.dumps(metadata),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    atomic_write_bytes(path, save(tensors, metadata=header))
+
+
+def load_generator(path: StrPath, device: torch.device | str = "cpu", option: str = "--gen-model") -> Generator:
+    """Reads a generator, in float32, ready to draw; its `.metadata` is the file's.
+
+    Raises UserError that names `option` and the file where it is not a generator of ours.
+    """
+    where = f"{option}: {path}"
+    if not Path(path).is_file():
+        raise UserError(f"{where}: no such file; a network-snapshot-*.safetensors of train.py is needed")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != GENERATOR_FORMAT:
+                raise UserError(f"{where}: a safetensors file, but not a generator's; train.py writes those")
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        kwargs, metadata = json.loads(header["init_kwargs"]), json.loads(header["metadata"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{where}: not a readable safetensors file ({error})") from error
+    generator = _build(kwargs, where)
+    load_strictly(generator, state, where, assign=True)
+    generator.metadata = metadata
+    return to_device(generator.eval().requires_grad_(False), device)
+
+
+def _build(kwargs: dict[str, Any], where: str) -> Generator:
+    """The network without memory behind it, so that a hostile header cannot ask for much."""
+    try:
+        if kwargs["resolution"] > MAX_RESOLUTION:
+            raise ValueError(f"resolution {kwargs['resolution']}")
+        with torch.device("meta"):
+            return Generator(**kwargs)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{where}: its header does not describe a generator ({error})") from error
+
+
+def load_strictly(module: torch.nn.Module, state: dict[str, torch.Tensor], where: str, assign: bool = False) -> None:
+    """Loads `state`; raises UserError that lists missing, unexpected and misshapen entries, the first few of each."""
+    own = module.state_dict()
+    faults = {
+        "missing": sorted(set(own) - set(state)),
+        "unexpected": sorted(set(state) - set(own)),
+        "of another shape": sorted(name for name in set(own) & set(state) if own[name].shape != state[name].shape),
+    }
+    texts = [
+        f"{len(names)} {what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        for what, names in faults.items()
+        if names
+    ]
+    if texts:
+        raise UserError(f"{where}: weights do not fit this network; {'; '.join(texts)}")
+    module.load_state_dict(state, assign=assign)
+
+
+# ----------------------------------------------------------------------------
+# Training states.
+
+
+def save_state(path: StrPath, state: dict[str, Any]) -> None:
+    """Writes a state of tensors, numbers, strings and plain containers, atomically."""
+    with atomic_path(path) as temporary:
+        torch.save({"format": STATE_FORMAT, **state}, temporary)
+
+
+def load_state(path: StrPath, option: str = "--resume") -> dict[str, Any]:
+    """Reads a state on the CPU; nothing in the file can run code. Raises UserError naming `option` and the file."""
+    where = f"{option}: {path}"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{where}: no such file; a training-state-*.pt of train.py, or latest, is needed") from error
+    except Exception as error:  # torch.load raises many kinds for a broken or hostile file
+        raise UserError(f"{where}: not a readable training state ({str(error).splitlines()[0]})") from error
+    if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
+        raise UserError(f"{where}: not a training state of this version; training-state-*.pt of train.py is needed")
+    return state
+
+
+def latest_state(outdir: StrPath) -> Path | None:
+    """The newest training state in or below `outdir`; None where there is none."""
+    states = sorted(Path(outdir).glob("**/training-state-*.pt"), key=lambda path: (path.stat().st_mtime_ns, path))
+    return states[-1] if states else None
+
+
+# ----------------------------------------------------------------------------
+# Grids.
+
+
+def grid_shape(resolution: int) -> tuple[int, int]:
+    """(columns, rows) of a preview: about 1600 x 900 pixels of pictures."""
+    return max(1600 // resolution, 4) if resolution > 64 else 16, max(900 // resolution, 3) if resolution > 64 else 9
+
+
+def save_grids(folder: Path, name: str, images: dict[str, torch.Tensor], columns: int) -> None:
+    """Writes {folder}/{name}-{spectrum}.png for pictures {spectrum: float [N, C, H, W] in [-1, 1]}."""
+    for spectrum, batch in images.items():
+        pixels = to_uint8(batch).cpu().numpy().transpose(0, 2, 3, 1)  # [N, H, W, C]
+        atomic_write_bytes(
+            folder / f"{name}-{spectrum}.png", encode_png(np.ascontiguousarray(image_grid(pixels, columns)))
+        )

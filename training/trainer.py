@@ -1,0 +1,171 @@
+"""Everything of a run that learns or counts: networks, averages, augmentation, optimisers, one iteration, the state.
+
+Every random number of an iteration comes from a stream keyed by (seed, iteration, rank), and the order of the data by
+(seed, epoch). So a state holds no generator's state, and training that is killed and resumed equals training that was
+not, bit for bit on the CPU.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from dnnlib.errors import UserError
+from torch_utils import distributed
+from torch_utils.images import from_uint8
+from torch_utils.streams import derived_seed
+from torch_utils.training_stats import Stats
+from training.augment import AdaController, AugmentPipe
+from training.config import TrainingConfig
+from training.dataset import Batch
+from training.discriminator import Discriminator
+from training.ema import Ema
+from training.generator import Generator
+from training.loss import DualLoss, LossSettings
+from training.phases import Phase, lazy_adam
+from training.snapshots import load_strictly
+
+
+@dataclass
+class Trainer:
+    """All that learns or counts; `state` and `load` are the whole of it."""
+
+    config: TrainingConfig
+    device: torch.device
+    images_seen: int = 0
+    iteration: int = 0
+    seconds: float = 0.0  # of training, over all sittings
+    skipped: int = 0  # optimiser steps not taken because a gradient was not finite
+    stats: Stats = field(default_factory=Stats)
+
+    def __post_init__(self) -> None:
+        config, device = self.config, self.device
+        torch.manual_seed(derived_seed(config.seed, "weights"))
+        self.generator = distributed.to_device(Generator(**config.generator), device)
+        self.discriminators = {
+            name: distributed.to_device(Discriminator(**kwargs), device)
+            for name, kwargs in config.discriminators.items()
+        }
+        self.pipes = (
+            {name: AugmentPipe(config.augment, config.augment_p).to(device) for name in self.discriminators}
+            if config.augment
+            else {}
+        )
+        for module in (self.generator, *self.discriminators.values()):
+            module.train().requires_grad_(False)
+            distributed.broadcast_module(module)
+        self.ema = Ema(self.generator, config.ema_kimg * 1000, config.ema_rampup)
+        self.ada = (
+            AdaController(self.pipes, config.ada_target, config.ada_kimg, config.ada_signal)
+            if config.ada_target is not None and self.pipes
+            else None
+        )
+        settings = LossSettings(
+            gamma=config.gamma,
+            r1_spectra=config.r1_spectra,
+            adversarial_weight=tuple(config.adversarial_weight.items()),
+            path_length_weight=config.path_length_weight,
+            style_mixing=config.style_mixing,
+        )
+        self.loss = DualLoss(self.generator, self.discriminators, self.pipes, settings, self.stats, self.ada).to(device)
+        self.phases = self._build_phases()
+
+    # ------------------------------------------------------------------------
+    # One iteration.
+
+    def step(self, batch: Batch, conditions: torch.Tensor) -> None:
+        """One iteration on this process's share of a batch.
+
+        conditions [M, c_dim]: the features to draw the generated pictures' conditions from.
+        """
+        config = self.config
+        torch.manual_seed(derived_seed(config.seed, "iteration", self.iteration, distributed.rank()))
+        reals = {name: from_uint8(images.to(self.device)) for name, images in batch[0].items()}
+        real_c = batch[1].to(self.device)
+        for phase in self.phases:
+            if phase.due(self.iteration) and not phase.run(self._rounds(phase, reals, real_c, conditions)):
+                self.skipped += 1
+                self.stats.report("progress/skipped_steps", 1.0)
+        self.ema.update(self.generator, self.images_seen, config.batch)
+        self.images_seen += config.batch
+        self.iteration += 1
+        if self.ada is not None and self.iteration % config.ada_interval == 0:
+            self.ada.update(config.batch * config.ada_interval)
+
+    def _rounds(
+        self, phase: Phase, reals: dict[str, torch.Tensor], real_c: torch.Tensor, conditions: torch.Tensor
+    ) -> Iterator[tuple]:
+        """The phase's arguments, batch_gpu pictures at a time."""
+        for first in range(0, len(real_c), self.config.batch_gpu):
+            part = slice(first, first + self.config.batch_gpu)
+            real_part = ({name: images[part] for name, images in reals.items()}, real_c[part])
+            z = torch.randn([len(real_part[1]), self.generator.z_dim], device=self.device)
+            c = conditions[torch.randint(len(conditions), [len(z)], device=self.device)]
+            yield {"reals": real_part, "latents": (z, c), "both": (*real_part, z, c)}[phase.needs]
+
+    def _build_phases(self) -> list[Phase]:
+        config, loss = self.config, self.loss
+        g_nets: list[nn.Module] = [self.generator]
+        d_nets: list[nn.Module] = list(self.discriminators.values())
+        g_every = config.generator_reg_interval if config.path_length_weight else 0
+        d_every = config.discriminator_reg_interval if config.gamma and config.r1_spectra else 0
+        g_optimizer = lazy_adam(self.generator.parameters(), config.learning_rate, g_every)
+        d_parameters = [parameter for net in d_nets for parameter in net.parameters()]
+        d_optimizer = lazy_adam(d_parameters, config.learning_rate, d_every)
+        phases = [Phase("generator_main", g_nets, g_optimizer, loss.generator_main, "latents")]
+        if g_every:
+            phases.append(Phase("generator_reg", g_nets, g_optimizer, loss.generator_regularize, "latents", g_every))
+        phases.append(Phase("discriminator_main", d_nets, d_optimizer, loss.discriminator_main, "both"))
+        if d_every:
+            regularized: list[nn.Module] = [self.discriminators[name] for name in config.r1_spectra]
+            phases.append(
+                Phase("discriminator_reg", regularized, d_optimizer, loss.discriminator_regularize, "reals", d_every)
+            )
+        self.optimizers = {"generator": g_optimizer, "discriminators": d_optimizer}
+        return phases
+
+    # ------------------------------------------------------------------------
+    # The state.
+
+    def _stateful(self) -> dict[str, Any]:
+        """Name -> whatever has state_dict and load_state_dict."""
+        return {
+            "generator": self.generator,
+            "generator_ema": self.ema.averaged,
+            "loss": self.loss,
+            **{f"discriminator_{name}": network for name, network in self.discriminators.items()},
+            **{f"augment_{name}": pipe for name, pipe in self.pipes.items()},
+            **{f"optimizer_{name}": optimizer for name, optimizer in self.optimizers.items()},
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that `load` needs: tensors, numbers and plain containers."""
+        return {
+            **{name: part.state_dict() for name, part in self._stateful().items()},
+            "ada_sums": dict(self.ada.sums) if self.ada is not None else {},
+            "counters": {
+                "images_seen": self.images_seen,
+                "iteration": self.iteration,
+                "seconds": self.seconds,
+                "skipped": self.skipped,
+            },
+        }
+
+    def load(self, state: dict[str, Any], where: str) -> None:
+        """Takes over a state. Raises UserError, starting with `where`, where it is of another configuration."""
+        parts = self._stateful()
+        missing = [name for name in parts if name not in state]
+        if missing:
+            raise UserError(f"{where}: the state lacks {', '.join(missing)}; was it trained with other options?")
+        for name, part in parts.items():
+            if isinstance(part, nn.Module):
+                load_strictly(part, state[name], f"{where}: {name}")
+            else:
+                part.load_state_dict(state[name])
+        if self.ada is not None:
+            for name, sums in state["ada_sums"].items():
+                self.ada.sums[name].copy_(sums)
+        for name, value in state["counters"].items():
+            setattr(self, name, value)

@@ -1,0 +1,146 @@
+"""The training loop: batches, iterations, ticks, snapshots."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from dnnlib.files import append_line
+from dnnlib.progress import progress
+from torch_utils import distributed
+from torch_utils.images import from_uint8
+from torch_utils.streams import stream
+from torch_utils.training_stats import Moments
+from training.config import TrainingConfig
+from training.dataset import PairedFaces, endless_batches
+from training.snapshots import grid_shape, save_generator, save_grids, save_state
+from training.trainer import Trainer
+
+DRAW_BATCH = 16
+SnapshotCallback = Callable[[Path, int], None]  # (network snapshot, images seen)
+
+
+def train(
+    config: TrainingConfig,
+    dataset: PairedFaces,
+    run_dir: Path,
+    metadata: dict[str, Any],
+    device: torch.device,
+    resume: tuple[dict[str, Any], str] | None = None,
+    on_snapshot: SnapshotCallback | None = None,
+) -> Trainer:
+    """Trains until config.total_kimg, writing into `run_dir` (rank 0).
+
+    metadata: what the generators' headers say of their conditions. resume: (state, its name for messages).
+    on_snapshot: called by every process after each network snapshot.
+    """
+    trainer = Trainer(config, device)
+    if resume is not None:
+        trainer.load(*resume)
+    world, rank = distributed.world_size(), distributed.rank()
+    batches = endless_batches(
+        dataset, config.batch // world, config.seed, rank, world, trainer.images_seen, config.workers
+    )
+    conditions = torch.from_numpy(dataset.features).to(device)
+    recorder = Recorder(trainer, dataset, run_dir, metadata)
+    total, tick_images = int(config.total_kimg * 1000), max(int(config.kimg_per_tick * 1000), 1)
+
+    bar: tqdm = progress(desc="train", total=total, unit="img", initial=trainer.images_seen, show=rank == 0)
+    with bar:
+        while trainer.images_seen < total:
+            began, tick = time.perf_counter(), trainer.images_seen // tick_images
+            while trainer.images_seen < total and trainer.images_seen // tick_images == tick:
+                trainer.step(next(batches), conditions)
+                bar.update(config.batch)
+            trainer.seconds += time.perf_counter() - began
+            bar.write(recorder.tick())
+            if trainer.images_seen >= total or (tick + 1) % config.snapshot_ticks == 0:
+                snapshot = recorder.save()
+                if on_snapshot is not None:
+                    on_snapshot(snapshot, trainer.images_seen)
+    recorder.close()
+    return trainer
+
+
+class Recorder:
+    """Writes what a run leaves behind: stats.jsonl, TensorBoard events, grids, snapshots, states (rank 0 alone)."""
+
+    def __init__(self, trainer: Trainer, dataset: PairedFaces, run_dir: Path, metadata: dict[str, Any]) -> None:
+        self.trainer, self.run_dir, self.metadata = trainer, run_dir, metadata
+        self.writes = distributed.rank() == 0
+        self.seconds, self.images = trainer.seconds, trainer.images_seen
+        self.columns, rows = grid_shape(trainer.config.resolution)
+        rng = stream(trainer.config.seed, "grid")
+        chosen = rng.integers(len(dataset), size=self.columns * rows)
+        items = [dataset[int(index)] for index in chosen] if self.writes else []
+        self.z = torch.from_numpy(rng.standard_normal([len(chosen), trainer.generator.z_dim], dtype="float32"))
+        self.c = torch.stack([feature for _, feature in items]) if items else torch.empty(0)
+        if self.writes:
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+            self.board = SummaryWriter(str(run_dir))
+            if trainer.images_seen == 0:
+                reals = {name: torch.stack([images[name] for images, _ in items]) for name in items[0][0]}
+                save_grids(run_dir, "reals", {name: from_uint8(batch) for name, batch in reals.items()}, self.columns)
+
+    def tick(self) -> str:
+        """One line of stats.jsonl from what was reported since the last; returns the line to be printed."""
+        trainer = self.trainer
+        moments = trainer.stats.collect()
+        images, seconds = trainer.images_seen - self.images, trainer.seconds - self.seconds
+        self.images, self.seconds = trainer.images_seen, trainer.seconds
+        scalars = {
+            "progress/kimg": trainer.images_seen / 1000,
+            "progress/seconds": trainer.seconds,
+            "progress/seconds_per_kimg": seconds / images * 1000,
+            "progress/skipped_total": float(trainer.skipped),
+            **{f"augment/p_{name}": float(pipe.p) for name, pipe in trainer.pipes.items()},
+        }
+        if self.writes:
+            spread = {name: {"mean": m.mean, "sd": m.sd, "count": m.number} for name, m in moments.items()}
+            append_line(self.run_dir / "stats.jsonl", {"time": time.time(), **scalars, **spread})
+            for name, value in {**scalars, **{name: m.mean for name, m in moments.items()}}.items():
+                self.board.add_scalar(name, value, global_step=trainer.images_seen)
+        return _line(scalars, moments)
+
+    def save(self) -> Path:
+        """Grid, network snapshot and state of this moment; returns the snapshot's path."""
+        trainer = self.trainer
+        stamp = f"{trainer.images_seen // 1000:06d}"
+        snapshot = self.run_dir / f"network-snapshot-{stamp}.safetensors"
+        if self.writes:
+            averaged = trainer.ema.averaged
+            drawn = [
+                averaged(z.to(trainer.device), c.to(trainer.device))
+                for z, c in zip(self.z.split(DRAW_BATCH), self.c.split(DRAW_BATCH), strict=True)
+            ]
+            grids = {name: torch.cat([images[name] for images in drawn]) for name in drawn[0]}
+            save_grids(self.run_dir, f"fakes-{stamp}", grids, self.columns)
+            save_generator(snapshot, averaged, {**self.metadata, "images_seen": trainer.images_seen})
+            save_state(self.run_dir / f"training-state-{stamp}.pt", trainer.state())
+        distributed.barrier()
+        return snapshot
+
+    def close(self) -> None:
+        """Flushes the TensorBoard events."""
+        if self.writes:
+            self.board.close()
+
+
+def _line(scalars: dict[str, float], moments: dict[str, Moments]) -> str:
+    """kimg, speed, and for each spectrum the scores of real and fake, R1 and p."""
+    parts = [f"kimg {scalars['progress/kimg']:<8.1f} sec/kimg {scalars['progress/seconds_per_kimg']:<7.1f}"]
+    for name in sorted({key.rpartition("_")[2] for key in moments if key.startswith("scores/")}):
+        real, fake = moments[f"scores/real_{name}"].mean, moments[f"scores/fake_{name}"].mean
+        text = f"{name}: real {real:+.2f} fake {fake:+.2f}"
+        if f"loss/r1_{name}" in moments:
+            text += f" R1 {moments[f'loss/r1_{name}'].mean:.3g}"
+        if f"augment/p_{name}" in scalars:
+            text += f" p {scalars[f'augment/p_{name}']:.3f}"
+        parts.append(text)
+    if scalars["progress/skipped_total"]:
+        parts.append(f"steps skipped for NaN {scalars['progress/skipped_total']:.0f}")
+    return "  ".join(parts)
