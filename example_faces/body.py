@@ -47,12 +47,10 @@ def paint_body(person: Person, shot: Shot, camera: Camera, canvas: Canvas) -> No
     shaded = 0.45 + 0.55 * smoothstep(0.05, 0.50, down)  # under the chin
     muscle = shaded - 0.10 * np.exp(-(((np.abs(x) - 0.45 + 0.3 * down) * 7.0) ** 2))
     canvas.paint(edge(inside * 0.5 * half, camera.pixel) * below, skin * muscle, normal, depth, 0.25)
-    collar = down - 0.50 + 0.28 * np.abs(camera.x - float(root[0])) ** 1.5 * np.sign(0.6 - np.abs(x))
     shoulder = edge(down - 0.62 + 0.15 * height, camera.pixel)
     cloth = np.stack([0.4 * x, np.full_like(x, 0.5), np.full_like(x, 0.8)])
     folds = 1.0 + 0.10 * noise(camera.x * 4.0, camera.y * 3.0, shot.sensor_seed >> 4)
-    covered = np.maximum(shoulder, 0.0 * collar)
-    canvas.paint(covered, as_band(shot.clothes) * folds, cloth, -0.3, 0.0)
+    canvas.paint(shoulder, as_band(shot.clothes) * folds, cloth, -0.3, 0.0)
 
 
 # ----------------------------------------------------------------------------
@@ -118,7 +116,7 @@ class _Part(Canvas):
 # ----------------------------------------------------------------------------
 # Glasses.
 
-_LENS_PLANE = 1.02  # head frame z
+_LENS_GAP = 0.10  # from the plane of the face to the lenses
 
 
 def paint_glasses(person: Person, shot: Shot, camera: Camera, canvas: Canvas) -> None:
@@ -127,18 +125,16 @@ def paint_glasses(person: Person, shot: Shot, camera: Camera, canvas: Canvas) ->
     if glasses is None:
         return
     r = camera.rotation
-    plane = person.face_depth + 0.10
+    plane = person.face_depth + _LENS_GAP
     depth = (plane - float(r[0, 2]) * camera.x - float(r[1, 2]) * camera.y) * (1.0 / float(r[2, 2]))
     x, y, _ = camera.to_head(depth)
     centre_x = max(person.eye_distance, glasses.half_width + 0.05)
     dx, dy = np.abs(np.abs(x) - centre_x), np.abs(y - person.eye_height + 0.03)
+    # Signed distance to a rounded rectangle, negative inside.
     corner = glasses.roundness * glasses.half_height
-    qx, qy = np.maximum(dx - glasses.half_width + corner, 0.0), np.maximum(dy - glasses.half_height + corner, 0.0)
-    inner = np.minimum(np.maximum(dx - glasses.half_width, dy - glasses.half_height), 0.0)
-    distance = np.where((qx > 0.0) & (qy > 0.0), np.sqrt(qx * qx + qy * qy) - corner, inner)
-    distance = np.where(inner < 0.0, np.maximum(distance, inner), distance)
-    outside = np.maximum(dx - glasses.half_width, dy - glasses.half_height)
-    distance = np.where((qx > 0.0) & (qy > 0.0), distance, np.maximum(outside, -corner))
+    qx, qy = dx - glasses.half_width + corner, dy - glasses.half_height + corner
+    beyond = np.sqrt(np.maximum(qx, 0.0) ** 2 + np.maximum(qy, 0.0) ** 2)
+    distance = beyond + np.minimum(np.maximum(qx, qy), 0.0) - corner
     rim = edge(glasses.rim - np.abs(distance), camera.pixel)
     bridge_y = y - person.eye_height - 0.06
     bridge = edge(glasses.rim - np.abs(bridge_y), camera.pixel) * (np.abs(x) < centre_x - glasses.half_width)

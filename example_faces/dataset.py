@@ -18,7 +18,7 @@ from torch_utils.image_tree import content_digest, encode_png
 from torch_utils.spectra import SPECTRA
 
 MARKER = "example.json"  # what the folder's pictures were rendered from
-RENDERER = 2  # raised whenever the same seed gives other pictures
+RENDERER = 3  # raised whenever the same seed gives other pictures
 
 Hashes = list[tuple[str, str]]
 

@@ -18,13 +18,9 @@ _PUPIL = 0.027
 _SCLERA = (0.66, 0.61, 0.57, 0.62)
 
 
-def paint_eyes(person: Person, shot: Shot, camera: Camera, canvas: Canvas, x: Array, y: Array, skin: Array) -> Array:
-    """Paints both eyes into albedo [4, S, S] `skin` and the canvas; returns the coverage of the openings [S, S].
-
-    x, y: base coordinates of the samples.
-    """
+def paint_eyes(person: Person, shot: Shot, camera: Camera, canvas: Canvas, x: Array, y: Array, skin: Array) -> None:
+    """Paints both eyes into the albedo `skin` [4, S, S] and the canvas; x, y: base coordinates of the samples."""
     at = layout(person)
-    openings = np.zeros_like(x)
     for side in (-1.0, 1.0):
         near = (np.abs(x * side - at.eye_x) < 0.30) & (np.abs(y - at.eye_y) < 0.24)
         window = window_of(near)
@@ -33,8 +29,6 @@ def paint_eyes(person: Person, shot: Shot, camera: Camera, canvas: Canvas, x: Ar
             coverage = local.opening(camera.pixel)
             _paint_lids(person, local, cut(skin, window), canvas.open_air[window], camera.pixel)
             _paint_ball(person, shot, camera, local, coverage, cut(skin, window), canvas, window)
-            openings[window] = np.maximum(openings[window], coverage)
-    return openings
 
 
 class _Local:
