@@ -8,6 +8,10 @@ export XDG_CACHE_HOME       := $(CURDIR)/$(VENV)/cache
 export MPLCONFIGDIR         := $(CURDIR)/$(VENV)/cache/matplotlib
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/cache/torch_extensions
 
+# A few minutes must do: narrower networks, a faster learning rate and a firmer R1 than the preset's.
+DEMO_TRAINING   := --kimg 12 --tick 1 --snap 6 --fmaps 0.03125 --lr 0.007 --gamma 0.3
+DEMO_GENERATION := --ids 12 --samples-per-id 6 --identities real-like
+
 .PHONY: demo test lint bench clean
 
 $(VENV)/.run: requirements.txt requirements-weights.txt
@@ -20,6 +24,34 @@ $(VENV)/.run: requirements.txt requirements-weights.txt
 $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
+
+# The whole chain from nothing, at 32x32: a recognition model of its own, a generator trained for a few minutes, a
+# filtered dataset. Every command goes on where it was stopped.
+WORK := out/demo-work
+RUN  := $(BIN)/python
+SNAP  = $$(ls -t $(WORK)/runs/*/network-snapshot-*.safetensors | head -n 1)
+
+demo: $(VENV)/.run
+	@mkdir -p $(WORK)
+	@echo "1/7  Rendering 240 people to learn recognition from"
+	@$(RUN) dataset_tool.py example --dest $(WORK)/others --identities 240 --samples 10 --resolution 32 --first-identity 1000
+	@echo "2/7  Training the recognition model; the last 40 people are kept out to test it"
+	@$(RUN) train_recognition.py --data $(WORK)/others --outdir $(WORK)/recognition --epochs 10 --holdout 40
+	@echo "3/7  Rendering 100 other people to train the generator on"
+	@$(RUN) dataset_tool.py example --dest $(WORK)/people --identities 100 --samples 10 --resolution 32
+	@$(RUN) dataset_tool.py check --data $(WORK)/people
+	@echo "4/7  Their identity features"
+	@$(RUN) dataset_tool.py features --data $(WORK)/people --rec-model $(WORK)/recognition/recognition.safetensors
+	@echo "5/7  Calibrating the filter"
+	@test -f $(WORK)/thresholds.json || $(RUN) filter.py calibrate --data $(WORK)/people \
+	    --rec-model $(WORK)/recognition/recognition.safetensors \
+	    --real-features $(WORK)/people/identity_features.safetensors --out $(WORK)/thresholds.json
+	@echo "6/7  Training the generator"
+	@$(RUN) train.py --data $(WORK)/people --outdir $(WORK)/runs --cfg tiny32 $(DEMO_TRAINING) --resume latest
+	@echo "7/7  Generating people who do not exist, and filtering them"
+	@$(RUN) generate_dataset.py --gen-model $(SNAP) --rec-model $(WORK)/recognition/recognition.safetensors \
+	    --real-features $(WORK)/people/identity_features.safetensors --thresholds $(WORK)/thresholds.json \
+	    --outdir out/demo $(DEMO_GENERATION)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -30,6 +30,8 @@ from training.training_loop import train
 @option("--batch", type=int, help="Pairs in a batch. [default: the preset's]")
 @option("--batch-gpu", type=int, help="Pairs handled at once; the batch is gathered in rounds. [default: all]")
 @option("--gamma", type=float, help="Weight of R1. [default: the preset's]")
+@option("--lr", type=float, help="Learning rate of all networks. [default: the preset's]")
+@option("--fmaps", type=float, help="Width of the networks: channel_base / 32768. [default: the preset's]")
 @option("--nir-weight", "--NIR_loss_weight", default=1.0, help="Weight of NIR in the generator's loss.")
 @option("--nir-r1", type=BOOL, default=True, help="R1 on the NIR discriminator; false is ArcBiFaceGAN's behaviour.")
 @option("--cond", type=BOOL, default=True, help="Condition on identity features.")

@@ -46,7 +46,7 @@ class AugmentPipe(nn.Module):
         if float(self.p) == 0:
             return images
         if self.transforms & {*BLIT, *GEOMETRY}:
-            images = warp(images, self._inverse_geometry(images))
+            images = _warp_moved(images, self._inverse_geometry(images))
         if self.transforms & {*COLOR}:
             images = self._recolor(images)
         return images
@@ -116,6 +116,14 @@ class AugmentPipe(nn.Module):
         matrix = (grey + (eye - grey) * saturation) @ matrix  # [N, 3, 3]
         shift = matrix @ brightness[:, None, None].expand(n, 3, 1)
         return (matrix @ images.flatten(2) + shift).reshape(images.shape)
+
+
+def _warp_moved(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+    """warp, for those pictures alone that a transform has met: at a small p they are few."""
+    moved = (inverse != torch.eye(3, device=inverse.device)).flatten(1).any(dim=1).nonzero()[:, 0]
+    if len(moved) == 0:
+        return images
+    return images.index_copy(0, moved, warp(images[moved], inverse[moved]))
 
 
 # ----------------------------------------------------------------------------

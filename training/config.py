@@ -68,6 +68,8 @@ class TrainingOptions:
     batch: int | None = None
     batch_gpu: int | None = None
     gamma: float | None = None
+    lr: float | None = None
+    fmaps: float | None = None
     nir_weight: float = 1.0
     nir_r1: bool = True
     cond: bool = True
@@ -147,7 +149,7 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
     resolution, gpus = data.resolution, options.gpus
     batch = options.batch or preset.batch or auto_batch(resolution, gpus, options.cfg)
     batch_gpu = _batch_gpu(options, batch)
-    fmaps = preset.fmaps or (1 if resolution >= 512 else 0.5)
+    fmaps = options.fmaps or preset.fmaps or (1 if resolution >= 512 else 0.5)
     widths = {"channel_base": int(fmaps * 32768), "channel_max": preset.channel_max}
     gamma = options.gamma if options.gamma is not None else preset.gamma
     conditional = {"vis": options.cond, "nir": options.cond and options.cond_nir}
@@ -178,7 +180,7 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
             }
             for name, spectrum in SPECTRA.items()
         },
-        learning_rate=preset.lr or (0.002 if resolution >= 1024 else 0.0025),
+        learning_rate=options.lr or preset.lr or (0.002 if resolution >= 1024 else 0.0025),
         generator_reg_interval=4 if preset.regular else 0,
         discriminator_reg_interval=16,
         ema_kimg=preset.ema_kimg or batch * 10 / 32,
@@ -234,12 +236,15 @@ def _check(options: TrainingOptions, data: DatasetFacts) -> None:
     _check_range("--batch", options.batch, 1, None)
     _check_range("--batch-gpu", options.batch_gpu, 1, None)
     _check_range("--gamma", options.gamma, 0, None)
+    _check_range("--fmaps", options.fmaps, 1 / 256, 8)
     _check_range("--nir-weight", options.nir_weight, 0, None)
     _check_range("--snap", options.snap, 1, None)
     _check_range("--workers", options.workers, 0, None)
     _check_range("--subset", options.subset, 1, data.pairs)
     if options.kimg is not None and not options.kimg > 0:
         raise UserError(f"--kimg: {options.kimg} is not above 0")
+    if options.lr is not None and not options.lr > 0:
+        raise UserError(f"--lr: {options.lr} is not above 0")
     if options.tick is not None and not options.tick > 0:
         raise UserError(f"--tick: {options.tick} is not above 0")
 

@@ -32,7 +32,8 @@ class DiscriminatorBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, image or in, H, W] -> [N, out, H / 2, W / 2]."""
         if self.reads_picture:
-            x = self.fromrgb(x)  # [N, in, H, W]
+            # A picture of one channel has no memory format of its own, so the layer's output may come in the wrong one.
+            x = self.fromrgb(x).contiguous(memory_format=torch.channels_last)  # [N, in, H, W]
         if not self.residual:
             return self.conv1(self.conv0(x))
         half = math.sqrt(0.5)  # the sum of the two keeps the variance of one

@@ -81,11 +81,12 @@ def _upfirdn2d(
 
 
 def _insert_zeros(x: torch.Tensor, up: int) -> torch.Tensor:
+    """Zeros behind every pixel, in x's memory format."""
     n, c, h, w = x.shape
-    channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    spread = x.new_zeros([n, c, h * up, w * up])
-    if channels_last:
-        spread = spread.contiguous(memory_format=torch.channels_last)
+    if x.is_contiguous(memory_format=torch.channels_last):
+        spread = x.new_zeros([n, h * up, w * up, c]).permute(0, 3, 1, 2)
+    else:
+        spread = x.new_zeros([n, c, h * up, w * up])
     spread[:, :, ::up, ::up] = x
     return spread
 
