@@ -10,8 +10,8 @@ from arcface.embed import embed_dataset
 from arcface.weights import load_recognition
 from dnnlib.cli import Group, option
 from dnnlib.errors import UserError
-from generation.inputs import device_named
 from generation.thresholds import Thresholds, calibrate, save_thresholds
+from torch_utils.distributed import pick_device
 from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, load_features
 from torch_utils.image_tree import PairedTree
 
@@ -61,7 +61,7 @@ def calibrate_command(**options: Any) -> None:
 def real_features(options: dict[str, Any]) -> FeatureSet:
     """Features of every picture of the real set, from the file or embedded now."""
     tree = PairedTree(options["data"])
-    model = load_recognition(options["rec_model"], device_named(options["device"]))
+    model = load_recognition(options["rec_model"], pick_device(options["device"]))
     path = options["real_features"]
     if path is None:
         return embed_dataset(model, tree, mode="all")

@@ -20,6 +20,7 @@ from generation.networks import detector_of, embedder_of, renderer_of
 from generation.privacy_diversity import MIN_FACE_PROBABILITY, unit_rows
 from generation.selection import Plan, Selection
 from generation.summary import table
+from torch_utils.distributed import pick_device
 
 SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
 
@@ -133,7 +134,7 @@ def main(**options: Any) -> None:
 
 def run(options: dict[str, Any]) -> None:
     """Check everything, generate, tell the result."""
-    device = inputs.device_named(options["device"])
+    device = pick_device(options["device"])
     privacy_check = not options["no_privacy_check"]
     names = ("gen_model", "rec_model", "real_features", "thresholds", "detector", "identities")
     loaded = inputs.load_inputs(**{name: options[name] for name in names}, privacy_check=privacy_check, device=device)

@@ -48,13 +48,17 @@ from training.training_loop import train
 @option("--snap", default=50, help="Ticks between snapshots.")
 @option("--tick", type=float, help="Thousands of pairs in a tick. [default: 4]")
 @option("--workers", default=1, help="Processes that read pictures; 0 reads in the training process.")
+@option("--device", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
 @option("--seed", default=0, help="Seed of everything random.")
 @option(
     "--resume", metavar="FILE|latest", help="Training state to go on from; latest: the newest below --outdir, if any."
 )
 @option("--dry-run", is_flag=True, help="Print the configuration and leave.")
-def main(data: str, outdir: str, features: str | None, resume: str | None, dry_run: bool, **options: Any) -> None:
+def main(
+    data: str, outdir: str, features: str | None, resume: str | None, device: str, dry_run: bool, **options: Any
+) -> None:
     """Train a generator of aligned VIS/NIR face pairs, conditioned on identity features."""
+    torch_device = distributed.pick_device(device)
     tree = PairedTree(data)
     tree.verify()
     summary = check_pairs(tree)
@@ -77,7 +81,7 @@ def main(data: str, outdir: str, features: str | None, resume: str | None, dry_r
     with log_to(run_dir / "log.txt"):
         click.echo(f"{len(dataset)} pairs of {summary.identities} people at {summary.resolution}x{summary.resolution}")
         click.echo(f"Writing to {run_dir}" + (f", going on from {state_path}" if state_path else ""))
-        train(config, dataset, run_dir, metadata, distributed.pick_device(), resume=state)
+        train(config, dataset, run_dir, metadata, torch_device, resume=state)
         click.echo(f"Done: {run_dir}")
 
 

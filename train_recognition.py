@@ -17,8 +17,8 @@ from arcface.weights import RecognitionModel
 from dnnlib.cli import Command, option
 from dnnlib.files import read_lines
 from dnnlib.logger import log_to
-from generation.inputs import device_named
 from metrics.identity import eer, fmr_fnmr_at, mated_nonmated
+from torch_utils.distributed import pick_device
 from torch_utils.image_tree import PairedTree
 
 BACKBONES = ", ".join(ARCHITECTURES)
@@ -58,7 +58,7 @@ def main(**options: Any) -> None:
     if options["dry_run"]:
         print(config)
         return
-    device = device_named(options["device"])
+    device = pick_device(options["device"])
     if options["overwrite"]:
         remove_run(outdir)
     launch(config, pictures, held_out, outdir, device)

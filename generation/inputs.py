@@ -19,25 +19,12 @@ from dnnlib.files import StrPath, sha256_file
 from generation import thresholds as limits
 from generation.identity_sampling import PAPER_NORM
 from generation.thresholds import Thresholds
-from torch_utils.distributed import pick_device
 from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, load_features
 from training.generator import Generator
 from training.snapshots import load_generator
 
 NO_DETECTOR = "none"
 DEFAULT_DETECTOR = "facenet-pytorch"
-
-
-def device_named(name: str) -> torch.device:
-    """`--device`: a torch device's name, the number of a GPU, or auto. Raises UserError where it is not there."""
-    try:
-        device = pick_device(f"cuda:{name}" if name.isdigit() else name)
-    except RuntimeError as error:
-        raise UserError(f"--device: {name}: no such device; cpu, cuda, the number of a GPU, or auto") from error
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise UserError(f"--device: {name}: this machine has {count} usable GPUs; cpu or auto would work")
-    return device
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Who may import whom (docs/ARCHITECTURE.md): lower rooms know nothing of higher ones, siblings nothing of each other."""
+"""Who may import whom (docs/ARCHITECTURE.md): rooms know what lies below them, and nothing of their siblings."""
 
 import ast
 from pathlib import Path

@@ -1,26 +1,15 @@
 """train_recognition.py from its command line: a run, a second one, and the user's mistakes."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 
 from dnnlib.files import read_lines
 from torch_utils.image_tree import encode_png
 from train_recognition import identity_scores, main
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small only wait for one another on several threads, most of all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

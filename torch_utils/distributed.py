@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from dnnlib.errors import UserError
+
 M = TypeVar("M", bound=torch.nn.Module)
 
 
@@ -28,10 +30,20 @@ def world_size() -> int:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """'auto' is this process's GPU where there is one, else the CPU; other names are taken as they are."""
+    """`--device`: auto (this process's GPU where there is one, else the CPU), a torch device's name, or a GPU's number.
+
+    Raises UserError where there is no such device.
+    """
+    count = torch.cuda.device_count()
     if name == "auto":
-        name = f"cuda:{rank() % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+        name = f"cuda:{rank() % count}" if count else "cpu"
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+    except RuntimeError as error:
+        raise UserError(f"--device: {name}: no such device; cpu, cuda, the number of a GPU, or auto") from error
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(f"--device: {name}: this machine has {count} usable GPUs; cpu or auto would work")
+    return device
 
 
 def to_device(module: M, device: torch.device | str) -> M:

@@ -19,6 +19,7 @@ from torch_utils.image_tree import split_name
 FILE_NAME = "identity_features.safetensors"
 MODES = ("all", "one")
 UNKNOWN_MODEL = "unknown"
+HEADER_KEY = "identity_features"
 
 
 @dataclass
@@ -67,14 +68,15 @@ def save_features(path: StrPath, features: FeatureSet) -> None:
         labels = [[name, row.tolist()] for name, row in zip(features.names, features.features, strict=True)]
         atomic_write_bytes(path, json.dumps({"labels": labels}).encode())
         return
-    metadata = {
-        "names": json.dumps(features.names),
+    # One key: safetensors writes several in an order that changes from run to run, and so would the file's digest.
+    header = {
+        "names": features.names,
         "recognition_model": features.model,
         "mode": features.mode,
-        "norm": repr(features.norm),
+        "norm": features.norm,
     }
     tensors = {"features": np.ascontiguousarray(features.features, dtype=np.float32)}
-    atomic_write_bytes(path, save(tensors, metadata=metadata))
+    atomic_write_bytes(path, save(tensors, metadata={HEADER_KEY: json.dumps(header)}))
 
 
 def load_features(path: StrPath, option: str = "--features") -> FeatureSet:
@@ -90,13 +92,12 @@ def load_features(path: StrPath, option: str = "--features") -> FeatureSet:
 def _load_safetensors(path: StrPath, where: str) -> FeatureSet:
     try:
         with safe_open(str(path), framework="numpy") as file:
-            metadata = file.metadata() or {}
+            header = json.loads((file.metadata() or {})[HEADER_KEY])
             values = file.get_tensor("features").astype(np.float32)
-        names = json.loads(metadata["names"])
-        mode = metadata["mode"]
+        names, mode = header["names"], header["mode"]
         if mode not in MODES or not all(isinstance(name, str) for name in names):
             raise ValueError(f"mode {mode!r}")
-        return FeatureSet(values, names, metadata["recognition_model"], mode)
+        return FeatureSet(values, names, header["recognition_model"], mode)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{where}: not a file of identity features ({error})") from error
 

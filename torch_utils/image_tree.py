@@ -18,6 +18,7 @@ from dnnlib.files import StrPath, sha256_bytes
 from torch_utils.spectra import SPECTRA
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 MAX_FILE_BYTES = 256 << 20
 MAX_PIXELS = 16384 * 16384 // 4
 
@@ -42,6 +43,8 @@ def decode_image(data: bytes, mode: str, name: str) -> np.ndarray:
         raise UserError(f"{name}: not a PNG or JPEG picture") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{name}: broken picture ({error})") from error
+    if data.rfind(END_MARKS[image.format or ""]) < 0:  # Pillow reads on where the last bytes are missing
+        raise UserError(f"{name}: broken picture (it is cut short)")
     pixels = np.asarray(_to_mode(picture, mode, name), dtype=np.uint8)
     return pixels.reshape(pixels.shape[0], pixels.shape[1], -1)  # [H, W, C]
 

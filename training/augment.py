@@ -102,7 +102,7 @@ class AugmentPipe(nn.Module):
         contrast = torch.exp2(CONTRAST_SD * self._normal("contrast", n))
         offset = (brightness * contrast)[:, None, None, None]
         if channels != 3:  # hue, saturation and luma have no axis to act on
-            return images * contrast[:, None, None, None] + offset
+            return images * contrast[:, None, None, None].to(images.dtype) + offset.to(images.dtype)
 
         # In RGB, luma is the grey axis; the three others leave the grey of what they meet, or mirror it.
         device = self.p.device
@@ -115,7 +115,7 @@ class AugmentPipe(nn.Module):
         matrix = turn @ matrix
         matrix = (grey + (eye - grey) * saturation) @ matrix  # [N, 3, 3]
         shift = matrix @ brightness[:, None, None].expand(n, 3, 1)
-        return (matrix @ images.flatten(2) + shift).reshape(images.shape)
+        return (matrix.to(images.dtype) @ images.flatten(2) + shift.to(images.dtype)).reshape(images.shape)
 
 
 def _warp_moved(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:

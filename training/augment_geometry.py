@@ -56,7 +56,7 @@ def warp(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
     up_y, down_y = (m.to(images) for m in _resample_matrices(height, margin_y))
     up_x, down_x = (m.to(images) for m in _resample_matrices(width, margin_x))
     fine = up_y @ images @ up_x.t()  # [N, C, fine H, fine W]
-    grid = _fine_grid(inverse, height, width, (margin_y, margin_x), (fine.shape[2], fine.shape[3]))
+    grid = _fine_grid(inverse.to(images.dtype), height, width, (margin_y, margin_x), (fine.shape[2], fine.shape[3]))
     return down_y @ grid_sample(fine, grid) @ down_x.t()  # [N, C, H, W]
 
 
@@ -68,8 +68,8 @@ def _fine_grid(
     The fine sample j lies at pixel (j - CENTER) / 2 of its axis.
     """
     device = inverse.device
-    xs = (torch.arange(2 * width + len(SYM6) - 2, device=device) - CENTER) / 2 - (width - 1) / 2
-    ys = (torch.arange(2 * height + len(SYM6) - 2, device=device) - CENTER) / 2 - (height - 1) / 2
+    xs = (torch.arange(2 * width + len(SYM6) - 2, device=device, dtype=inverse.dtype) - CENTER) / 2 - (width - 1) / 2
+    ys = (torch.arange(2 * height + len(SYM6) - 2, device=device, dtype=inverse.dtype) - CENTER) / 2 - (height - 1) / 2
     linear, shift = inverse[:, :2, :2], inverse[:, :2, 2]
     position = (
         xs[None, None, :, None] * linear[:, None, None, :, 0]

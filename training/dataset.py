@@ -44,7 +44,7 @@ class PairedFaces(Dataset):
         for name in SPECTRA:
             pixels = self.tree.decode(name, self.names[row])  # [H, W, C]
             pixels = pixels[:, ::-1] if flipped else pixels
-            images[name] = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # [C, H, W]
+            images[name] = torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # [C, H, W]
         return images, torch.from_numpy(self.features[row])
 
 

@@ -32,11 +32,8 @@ def save_generator(path: StrPath, generator: Generator, metadata: dict[str, Any]
     """Writes weights, constructor arguments and `metadata` (METADATA_KEYS at least), atomically."""
     missing = [key for key in METADATA_KEYS if key not in metadata]
     assert not missing, f"metadata lacks {missing}"
-    header = {
-        "format": GENERATOR_FORMAT,
-        "init_kwargs": json.dumps(generator.init_kwargs),
-        "metadata": json.dumps(metadata),
-    }
+    # One key: safetensors writes several in an order that changes from run to run.
+    header = {GENERATOR_FORMAT: json.dumps({"init_kwargs": generator.init_kwargs, "metadata": metadata})}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
     atomic_write_bytes(path, save(tensors, metadata=header))
 
@@ -51,12 +48,13 @@ def load_generator(path: StrPath, device: torch.device | str = "cpu", option: st
         raise UserError(f"{where}: no such file; a network-snapshot-*.safetensors of train.py is needed")
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != GENERATOR_FORMAT:
+            text = (file.metadata() or {}).get(GENERATOR_FORMAT)
+            if text is None:
                 raise UserError(f"{where}: a safetensors file, but not a generator's; train.py writes those")
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        kwargs, metadata = json.loads(header["init_kwargs"]), json.loads(header["metadata"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        header = json.loads(text)
+        kwargs, metadata = header["init_kwargs"], header["metadata"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where}: not a readable safetensors file ({error})") from error
     generator = _build(kwargs, where)
     load_strictly(generator, state, where, assign=True)

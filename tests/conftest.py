@@ -1,4 +1,4 @@
-"""One thread for all tests of the room: networks this small only wait for one another on several."""
+"""One thread for all tests: networks this small only wait for one another on several, most of all on a busy machine."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,0 +1,38 @@
+"""One-line errors, exit statuses, and underscore aliases."""
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dnnlib.cli import Command, option
+from dnnlib.errors import UserError
+
+
+@click.command(cls=Command)
+@option("--gen-model", required=True, help="The generator.")
+@option("--fail", default="no")
+def command(gen_model: str, fail: str) -> None:
+    """Do something."""
+    if fail == "user":
+        raise UserError("--gen-model: x: two\nlines")
+    if fail == "bug":
+        raise RuntimeError("ours")
+    click.echo(gen_model)
+
+
+def test_underscores_are_accepted_but_not_advertised() -> None:
+    runner = CliRunner()
+    assert runner.invoke(command, ["--gen_model", "a"]).output == "a\n"
+    assert "--gen_model" not in runner.invoke(command, ["--help"]).output
+
+
+@pytest.mark.parametrize("arguments", [["--gen-model", "a", "--fail", "user"], ["--nonsense"], []])
+def test_the_users_mistake_is_one_line_and_status_2(arguments: list[str]) -> None:
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+
+
+def test_our_fault_keeps_its_traceback() -> None:
+    result = CliRunner().invoke(command, ["--gen-model", "a", "--fail", "bug"])
+    assert isinstance(result.exception, RuntimeError) and result.exit_code == 1

@@ -1,0 +1,56 @@
+"""Files are whole or absent."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from dnnlib.errors import UserError
+from dnnlib.files import (
+    append_line,
+    atomic_path,
+    atomic_write_bytes,
+    atomic_write_json,
+    read_json,
+    read_lines,
+    sha256_file,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    atomic_write_bytes(target, b"old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_bytes(b"half of the new")
+        raise RuntimeError
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_full_disk_is_the_users_to_mend(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the disk is full"), atomic_path(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "stats.jsonl"
+    append_line(path, {"a": 1})
+    append_line(path, {"a": 2})
+    with open(path, "ab") as file:
+        file.write(b'{"a": 3')
+    assert read_lines(path) == [{"a": 1}, {"a": 2}]
+
+
+def test_json_refuses_nan_and_names_what_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        atomic_write_json(tmp_path / "a.json", {"x": float("nan")})
+    (tmp_path / "b.json").write_text("{")
+    with pytest.raises(UserError, match=r"--x: .*b\.json: not JSON"):
+        read_json(tmp_path / "b.json", "--x")
+    with pytest.raises(UserError, match=r"c\.json: No such file"):
+        read_json(tmp_path / "c.json", "--x")
+
+
+def test_sha256_of_a_known_file(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

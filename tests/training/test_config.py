@@ -1,0 +1,93 @@
+"""Options -> configuration: every preset's figures, and every wrong combination named."""
+
+import json
+
+import pytest
+
+from dnnlib.errors import UserError
+from training.config import PRESETS, DatasetFacts, TrainingOptions, build_training_config
+
+
+def build(resolution: int = 256, **options: object):
+    return build_training_config(TrainingOptions(**options), DatasetFacts(resolution, 100, 512))  # type: ignore[arg-type]
+
+
+# name, gpus, resolution -> kimg, batch, mbstd, channel_base, lr, gamma, ema kimg, ramp, mapping layers
+EXPECTED = [
+    ("auto", 1, 256, 10000, 16, 4, 16384, 0.0025, 0.8192, 5, 0.05, 8),
+    ("auto", 8, 512, 10000, 64, 4, 32768, 0.0025, 0.8192, 20, 0.05, 8),
+    ("auto", 2, 1024, 10000, 8, 4, 32768, 0.002, 26.2144, 2.5, 0.05, 8),
+    ("auto_512", 8, 512, 10000, 32, 4, 32768, 0.0025, 1.6384, 10, 0.05, 8),
+    ("stylegan2", 8, 1024, 25000, 32, 4, 32768, 0.002, 10, 10, None, 8),
+    ("paper256", 8, 256, 25000, 64, 8, 16384, 0.0025, 1, 20, None, 8),
+    ("paper512", 8, 512, 25000, 64, 8, 32768, 0.0025, 0.5, 20, None, 8),
+    ("paper1024", 8, 1024, 25000, 32, 4, 32768, 0.002, 2, 10, None, 8),
+    ("cifar", 2, 32, 100000, 64, 32, 32768, 0.0025, 0.01, 500, 0.05, 2),
+    ("biface256", 1, 256, 25000, 12, 4, 16384, 0.0025, 1, 20, None, 8),
+    ("tiny32", 1, 32, 10, 16, 4, 2048, 0.0025, 0.0128, 1, 0.05, 2),
+    ("tiny64", 1, 64, 100, 16, 4, 4096, 0.0025, 0.0512, 5, 0.05, 8),
+]
+
+
+@pytest.mark.parametrize("row", EXPECTED, ids=[f"{row[0]}-{row[2]}" for row in EXPECTED])
+def test_presets(row: tuple) -> None:
+    cfg, gpus, resolution, kimg, batch, mbstd, base, lr, gamma, ema, ramp, mapping = row
+    config = build(resolution, cfg=cfg, gpus=gpus)
+    assert (config.total_kimg, config.batch, config.ema_rampup) == (kimg, batch, ramp)
+    assert config.generator["channel_base"] == base and config.generator["mapping_layers"] == mapping
+    assert config.generator["channel_max"] == (128 if cfg.startswith("tiny") else 512)
+    assert all(kwargs["mbstd_group"] == mbstd for kwargs in config.discriminators.values())
+    assert (config.learning_rate, config.gamma, config.ema_kimg) == pytest.approx((lr, gamma, ema))
+
+
+def test_every_preset_is_in_the_table() -> None:
+    assert {row[0] for row in EXPECTED} == set(PRESETS)
+
+
+def test_cifar_goes_without_path_length_mixing_and_residuals() -> None:
+    config = build(32, cfg="cifar")
+    assert (config.path_length_weight, config.style_mixing) == (0, 0)
+    assert not any(kwargs["residual"] for kwargs in config.discriminators.values())
+
+
+def test_conditions_and_the_originals_ways() -> None:
+    config = build()
+    assert [kwargs["c_dim"] for kwargs in config.discriminators.values()] == [512, 0]
+    assert config.r1_spectra == ("vis", "nir") and config.ada_signal == "each"
+    assert [kwargs["image_channels"] for kwargs in config.discriminators.values()] == [3, 1]
+    published = build(nir_r1=False, cond_nir=True, nir_weight=0.1, ada_signal="vis")
+    assert published.r1_spectra == ("vis",) and published.adversarial_weight == {"vis": 1, "nir": 0.1}
+    assert published.discriminators["nir"]["c_dim"] == 512
+    assert build(cond=False).generator["c_dim"] == 0
+    assert json.loads(config.to_text())["resolution"] == 256
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"aug": "fixed"}, "--aug"),
+        ({"p": 0.2}, "--p"),
+        ({"aug": "fixed", "p": 1.5}, "--p"),
+        ({"aug": "noaug", "target": 0.5}, "--target"),
+        ({"target": -1.0}, "--target"),
+        ({"cfg": "huge"}, "--cfg"),
+        ({"augpipe": "everything"}, "--augpipe"),
+        ({"batch": 10, "gpus": 4}, "--batch"),
+        ({"batch": 12, "batch_gpu": 5}, "--batch"),
+        ({"batch": 0}, "--batch"),
+        ({"gamma": -1.0}, "--gamma"),
+        ({"lr": 0.0}, "--lr"),
+        ({"fmaps": 100.0}, "--fmaps"),
+        ({"kimg": 0.0}, "--kimg"),
+        ({"tick": 0.0}, "--tick"),
+        ({"snap": 0}, "--snap"),
+        ({"subset": 101}, "--subset"),
+        ({"workers": -1}, "--workers"),
+        ({"nir_weight": -0.1}, "--nir-weight"),
+        ({"gpus": 0}, "--gpus"),
+        ({"resolution": 48}, "--data"),
+    ],
+)
+def test_wrong_combinations_name_their_option(options: dict, named: str) -> None:
+    with pytest.raises(UserError, match=rf"^{named}: "):
+        build(**options)
