@@ -1,0 +1,146 @@
+"""The whole chain through the command lines, in miniature: nothing -> people -> models -> filtered dataset."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import dataset_tool
+import filter
+import generate_dataset
+import train
+import train_recognition
+from arcface.embed import embed
+from arcface.weights import load_recognition
+from dnnlib.files import read_lines
+from torch_utils.feature_file import load_features
+from torch_utils.image_tree import ImageTree
+
+
+def run(command: click.Command, *arguments: object) -> str:
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.stdout
+
+
+def refused(command: click.Command, *arguments: object) -> str:
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert result.exit_code == 2 and len(errors) == 1, result.output + repr(result.exception)
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Every stage once; a loosened `thresholds.json`, because networks trained this little tell nobody apart."""
+    root = tmp_path_factory.mktemp("chain")
+    people, recognition, runs = root / "people", root / "recognition", root / "runs"
+    example = ("example", "--dest", people, "--identities", 8, "--samples", 4, "--resolution", 32, "--workers", 1)
+    run(dataset_tool.main, *example)
+    trained = ("--data", people, "--outdir", recognition, "--steps", 6, "--batch", 8, "--holdout", 2)
+    run(train_recognition.main, *trained)
+    model = recognition / "recognition.safetensors"
+    run(dataset_tool.main, "features", "--data", people, "--rec-model", model)
+    calibrated = ("calibrate", "--data", people, "--rec-model", model, "--out", root / "thresholds.json")
+    run(filter.main, *calibrated)
+    training: tuple[object, ...] = (
+        "--data",
+        people,
+        "--outdir",
+        runs,
+        "--cfg",
+        "tiny32",
+        "--fmaps",
+        1 / 256,
+        "--batch",
+        4,
+        "--workers",
+        0,
+    )
+    training += ("--tick", 0.02, "--snap", 1)
+    run(train.main, *training, "--kimg", 0.04)
+    thresholds = json.loads((root / "thresholds.json").read_text())
+    thresholds.update(unique=0.9999999, same=-0.9999999, repeat=0.99999999)
+    (root / "loose.json").write_text(json.dumps(thresholds))
+    snapshot = next(runs.glob("*/network-snapshot-*.safetensors"))
+    generation: tuple[object, ...] = (
+        "--gen-model",
+        snapshot,
+        "--rec-model",
+        model,
+        "--real-features",
+        people / "identity_features.safetensors",
+    )
+    generation += ("--thresholds", root / "loose.json", "--detector", "none", "--ids", 2, "--samples-per-id", 2)
+    run(generate_dataset.main, *generation, "--outdir", root / "out")
+    return {
+        "root": root,
+        "people": people,
+        "model": model,
+        "runs": runs,
+        "training": training,
+        "generation": generation,
+    }
+
+
+def test_the_dataset_is_whole(chain: dict[str, Any]) -> None:
+    out = chain["root"] / "out"
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["identities_kept"] == 2 and summary["pairs_kept"] == 4
+    assert ImageTree(out / "VIS").names == ImageTree(out / "NIR").names and len(ImageTree(out / "VIS").names) == 4
+    kept = [line for line in read_lines(out / "manifest.jsonl") if line["verdict"] == "kept"]
+    assert {line["vis"] for line in kept} == {f"VIS/{name}" for name in ImageTree(out / "VIS").names}
+    assert "<html" in (out / "report.html").read_text()
+
+
+def test_the_manifests_similarities_are_those_of_the_pictures(chain: dict[str, Any]) -> None:
+    """The kept pictures, read from disk and embedded again, against every real feature."""
+    out, model = chain["root"] / "out", load_recognition(chain["model"])
+    real = load_features(chain["people"] / "identity_features.safetensors").features.astype(np.float64)
+    real /= np.linalg.norm(real, axis=1, keepdims=True)
+    for line in read_lines(out / "manifest.jsonl"):
+        if line["verdict"] != "kept":
+            continue
+        pixels = ImageTree(out).decode(line["vis"], "RGB").transpose(2, 0, 1)[None]
+        feature = embed(model, torch.from_numpy(np.ascontiguousarray(pixels)))[0].astype(np.float64)
+        assert (real @ feature).max() / np.linalg.norm(feature) == pytest.approx(line["max_sim_real"], abs=1e-4)
+
+
+def test_a_second_run_says_that_all_is_done(chain: dict[str, Any]) -> None:
+    before = (chain["root"] / "out/manifest.jsonl").read_bytes()
+    again = run(generate_dataset.main, *chain["generation"], "--outdir", chain["root"] / "out")
+    assert "done" in again.lower() or "nothing to do" in again.lower()
+    assert (chain["root"] / "out/manifest.jsonl").read_bytes() == before
+    assert "Nothing to do" in run(train.main, *chain["training"], "--kimg", 0.04, "--resume", "latest")
+    features = run(dataset_tool.main, "features", "--data", chain["people"], "--rec-model", chain["model"])
+    assert "Nothing to do" in features
+
+
+def test_training_goes_on_in_its_folder(chain: dict[str, Any]) -> None:
+    run(train.main, *chain["training"], "--kimg", 0.08, "--resume", "latest")
+    folders = list(chain["runs"].iterdir())
+    assert len(folders) == 1
+    kimg = [line["progress/kimg"] for line in read_lines(folders[0] / "stats.jsonl")]
+    assert kimg == pytest.approx([0.02, 0.04, 0.06, 0.08])
+
+
+def test_dry_run_prints_the_configuration_and_makes_nothing(chain: dict[str, Any], tmp_path: Path) -> None:
+    text = run(train.main, "--data", chain["people"], "--outdir", tmp_path / "runs", "--cfg", "biface256", "--dry-run")
+    assert json.loads(text)["gamma"] == 1 and not (tmp_path / "runs").exists()
+
+
+def test_mistakes_are_one_line_and_make_nothing(chain: dict[str, Any], tmp_path: Path) -> None:
+    outdir = tmp_path / "runs"
+    common = ("--data", chain["people"], "--outdir", outdir)
+    assert "--p" in refused(train.main, *common, "--p", 0.1)
+    assert "--features" in refused(train.main, *common, "--features", tmp_path / "none.safetensors")
+    assert "--resume" in refused(train.main, *common, "--resume", chain["model"])
+    assert "--data" in refused(train.main, "--data", tmp_path / "none", "--outdir", outdir)
+    assert "--device" in refused(train.main, *common, "--device", "cuda:7")
+    assert "--cfg" in refused(train.main, *common, "--cfg", "huge")
+    assert not outdir.exists()
