@@ -10,7 +10,7 @@ export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/cache/torch_extensions
 
 # A few minutes must do: narrower networks, a faster learning rate and a firmer R1 than the preset's.
 DEMO_TRAINING   := --kimg 10 --tick 1 --snap 5 --fmaps 0.03125 --lr 0.007 --gamma 0.3
-DEMO_GENERATION := --ids 12 --samples-per-id 6 --identities real-like
+DEMO_GENERATION := --ids 12 --samples-per-id 6 --identities real-like --noise-mode none
 
 .PHONY: demo test lint bench clean
 

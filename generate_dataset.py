@@ -65,6 +65,12 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
     help="Truncation psi: less gives more typical and more alike faces.",
 )
 @option(
+    "--noise-mode",
+    type=click.Choice(["const", "none"]),
+    default="const",
+    help="Noise in the synthesis layers: the same for every picture, or none, which suits a generator trained briefly.",
+)
+@option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
@@ -139,7 +145,7 @@ def run(options: dict[str, Any]) -> None:
     names = ("gen_model", "rec_model", "real_features", "thresholds", "detector", "identities")
     loaded = inputs.load_inputs(**{name: options[name] for name in names}, privacy_check=privacy_check, device=device)
     plan = build_plan(options)
-    chosen = {name: options[name] for name in ("seed", "truncation", "identities")}
+    chosen = {name: options[name] for name in ("seed", "truncation", "noise_mode", "identities")}
     settings = pipeline.settings_of(
         plan,
         loaded.thresholds,
@@ -177,7 +183,7 @@ def build_selection(
     """Networks, sampler and filter put together."""
     generator, real = loaded.generator, loaded.real
     maker = CandidateMaker(
-        renderer_of(generator, options["truncation"], device),
+        renderer_of(generator, options["truncation"], device, options["noise_mode"]),
         embedder_of(loaded.model, plan.round_size),
         detector_of(loaded.detector) if loaded.detector is not None else None,
         seed=options["seed"],

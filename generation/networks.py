@@ -15,14 +15,16 @@ from generation.candidates import Detector, Embedder, Faces, Pictures, Renderer
 from torch_utils.images import to_uint8
 
 
-def renderer_of(generator: torch.nn.Module, truncation: float, device: torch.device | str = "cpu") -> Renderer:
-    """A training.generator.Generator as a renderer. Noise is constant, so a latent has one picture."""
+def renderer_of(
+    generator: torch.nn.Module, truncation: float, device: torch.device | str = "cpu", noise_mode: str = "const"
+) -> Renderer:
+    """A training.generator.Generator as a renderer. noise_mode: 'const' or 'none'; a latent has one picture in both."""
 
     @torch.inference_mode()
     def render(latents: NDArray[np.float32], features: NDArray[np.float32]) -> Pictures:
         z = torch.from_numpy(latents).to(device)  # [N, Z]
         c = torch.from_numpy(features).to(device)  # [N, D]
-        pictures = generator(z, c, truncation_psi=truncation, noise_mode="const")
+        pictures = generator(z, c, truncation_psi=truncation, noise_mode=noise_mode)
         return {name: to_uint8(images).cpu().numpy() for name, images in pictures.items()}
 
     return render

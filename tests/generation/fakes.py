@@ -96,6 +96,7 @@ def settings_of(selection):
         SOURCES,
         seed=0,
         truncation=0.7,
+        noise_mode="const",
         identities="random",
         feature_norm=4.0,
         privacy_check=True,
