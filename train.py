@@ -18,6 +18,7 @@ from training.augment import AUGMENT_SETS
 from training.config import PRESETS, DatasetFacts, TrainingConfig, TrainingOptions, build_training_config
 from training.dataset import PairedFaces
 from training.snapshots import latest_state, load_state
+from training.trainer import Trainer
 from training.training_loop import train
 
 
@@ -70,18 +71,20 @@ def main(
         click.echo(config.to_text())
         return
     state_path = _state_path(resume, outdir)
-    state = (load_state(state_path), f"--resume: {state_path}") if state_path else None
-    sources = {"data": str(Path(data).resolve()), "recognition_model": feature_set.model}
-    run_dir = _run_folder(Path(outdir), state_path, config, sources, options["cfg"])
-    if state and state[0]["counters"]["images_seen"] >= config.total_kimg * 1000:
+    trainer = Trainer(config, torch_device)
+    if state_path:
+        trainer.load(load_state(state_path), f"--resume: {state_path}")
+    if trainer.images_seen >= config.total_kimg * 1000:
         click.echo(f"Nothing to do: {state_path} has seen {config.total_kimg:g} kimg already.")
         return
+    sources = {"data": str(Path(data).resolve()), "recognition_model": feature_set.model}
+    run_dir = _run_folder(Path(outdir), state_path, config, sources, options["cfg"])
     metadata = {"recognition_model": feature_set.model, "feature_norm": feature_set.norm}
     dataset = PairedFaces(tree, feature_set, config.mirror, config.subset, config.seed)
     with log_to(run_dir / "log.txt"):
         click.echo(f"{len(dataset)} pairs of {summary.identities} people at {summary.resolution}x{summary.resolution}")
         click.echo(f"Writing to {run_dir}" + (f", going on from {state_path}" if state_path else ""))
-        train(config, dataset, run_dir, metadata, torch_device, resume=state)
+        train(trainer, dataset, run_dir, metadata)
         click.echo(f"Done: {run_dir}")
 
 
@@ -101,11 +104,12 @@ def _run_folder(outdir: Path, state: Path | None, config: TrainingConfig, source
             click.echo(f"Settings that differ from {state.parent}/config.json: {', '.join(changed)}")
         atomic_write_json(state.parent / "config.json", described)
         return state.parent
-    if not outdir.parent.exists():
-        raise UserError(f"--outdir: {outdir.parent}: no such folder")
     numbers = [int(found[1]) for path in outdir.glob("*") if (found := re.match(r"(\d{5})-", path.name))]
     run_dir = outdir / f"{max(numbers, default=-1) + 1:05d}-{Path(sources['data']).stem}-{cfg}"
-    run_dir.mkdir(parents=True)
+    try:
+        run_dir.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"--outdir: {run_dir}: cannot be made ({error.strerror})") from error
     atomic_write_json(run_dir / "config.json", described)
     return run_dir
 

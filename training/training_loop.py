@@ -14,7 +14,6 @@ from torch_utils import distributed
 from torch_utils.images import from_uint8
 from torch_utils.streams import stream
 from torch_utils.training_stats import Moments
-from training.config import TrainingConfig
 from training.dataset import PairedFaces, endless_batches
 from training.snapshots import grid_shape, save_generator, save_grids, save_state
 from training.trainer import Trainer
@@ -24,27 +23,23 @@ SnapshotCallback = Callable[[Path, int], None]  # (network snapshot, images seen
 
 
 def train(
-    config: TrainingConfig,
+    trainer: Trainer,
     dataset: PairedFaces,
     run_dir: Path,
     metadata: dict[str, Any],
-    device: torch.device,
-    resume: tuple[dict[str, Any], str] | None = None,
     on_snapshot: SnapshotCallback | None = None,
-) -> Trainer:
-    """Trains until config.total_kimg, writing into `run_dir` (rank 0).
+) -> None:
+    """Trains until its configuration's total_kimg, writing into `run_dir` (rank 0).
 
-    metadata: what the generators' headers say of their conditions. resume: (state, its name for messages).
-    on_snapshot: called by every process after each network snapshot.
+    metadata: what the generators' headers say of their conditions. on_snapshot: called by every process after each
+    network snapshot.
     """
-    trainer = Trainer(config, device)
-    if resume is not None:
-        trainer.load(*resume)
+    config = trainer.config
     world, rank = distributed.world_size(), distributed.rank()
     batches = endless_batches(
         dataset, config.batch // world, config.seed, rank, world, trainer.images_seen, config.workers
     )
-    conditions = torch.from_numpy(dataset.features).to(device)
+    conditions = torch.from_numpy(dataset.features).to(trainer.device)
     recorder = Recorder(trainer, dataset, run_dir, metadata)
     total, tick_images = int(config.total_kimg * 1000), max(int(config.kimg_per_tick * 1000), 1)
 
@@ -62,7 +57,6 @@ def train(
                 if on_snapshot is not None:
                     on_snapshot(snapshot, trainer.images_seen)
     recorder.close()
-    return trainer
 
 
 class Recorder:

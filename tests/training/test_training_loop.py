@@ -35,6 +35,17 @@ def same(first: Any, second: Any) -> bool:
     return first == second
 
 
+def trained(
+    config: TrainingConfig, dataset: PairedFaces, run_dir: Path, state: dict[str, Any] | None = None
+) -> Trainer:
+    """A trainer that has run to the end of its configuration, from `state` where there is one."""
+    trainer = Trainer(config, CPU)
+    if state is not None:
+        trainer.load(state, "--resume")
+    train(trainer, dataset, run_dir, METADATA)
+    return trainer
+
+
 def without_time(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "counters": {k: v for k, v in state["counters"].items() if k != "seconds"}}
 
@@ -45,12 +56,12 @@ def test_resumed_training_equals_training_that_never_stopped(
     """80 pictures at once, against 40, a state on disk, and 40 more: every phase, ADA and EMA among them."""
     (tmp_path / "whole").mkdir()
     (tmp_path / "half").mkdir()
-    whole = train(config, dataset, tmp_path / "whole", METADATA, CPU)
+    whole = trained(config, dataset, tmp_path / "whole")
     half = dataclasses.replace(config, total_kimg=config.total_kimg / 2)
-    train(half, dataset, tmp_path / "half", METADATA, CPU)
+    trained(half, dataset, tmp_path / "half")
     state = load_state(tmp_path / "half/training-state-000000.pt")
     assert state["counters"]["images_seen"] == 40
-    resumed = train(config, dataset, tmp_path / "half", METADATA, CPU, resume=(state, "--resume"))
+    resumed = trained(config, dataset, tmp_path / "half", state)
     assert resumed.iteration == 20 and any(float(pipe.p) > 0 for pipe in resumed.pipes.values())
     assert same(without_time(whole.state()), without_time(resumed.state()))
     first, second = ((tmp_path / run / "network-snapshot-000000.safetensors").read_bytes() for run in ("whole", "half"))
@@ -58,7 +69,7 @@ def test_resumed_training_equals_training_that_never_stopped(
 
 
 def test_a_run_leaves_its_files(config: TrainingConfig, dataset: PairedFaces, tmp_path: Path) -> None:
-    trainer = train(config, dataset, tmp_path, METADATA, CPU)
+    trainer = trained(config, dataset, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"stats.jsonl", "reals-vis.png", "reals-nir.png", "fakes-000000-vis.png", "fakes-000000-nir.png"} <= names
     lines = read_lines(tmp_path / "stats.jsonl")
@@ -74,10 +85,10 @@ def test_a_run_leaves_its_files(config: TrainingConfig, dataset: PairedFaces, tm
 
 
 def test_training_moves_every_network(config: TrainingConfig, dataset: PairedFaces, tmp_path: Path) -> None:
-    fresh, trained = Trainer(config, CPU), train(config, dataset, tmp_path, METADATA, CPU)
+    fresh, later = Trainer(config, CPU), trained(config, dataset, tmp_path)
     for name, before in fresh._stateful().items():
         if isinstance(before, torch.nn.Module) and name.startswith(("generator", "discriminator")):
-            after = trained._stateful()[name]
+            after = later._stateful()[name]
             moved = [not torch.equal(*pair) for pair in zip(before.parameters(), after.parameters(), strict=True)]
             assert sum(moved) > 0.8 * len(moved), name
 

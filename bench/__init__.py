@@ -1,1 +1,0 @@
-"""Benchmarks: python -m bench.NAME prints ratios and writes JSON."""
