@@ -6,6 +6,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-cache-dir instal
 
 export XDG_CACHE_HOME       := $(CURDIR)/$(VENV)/cache
 export MPLCONFIGDIR         := $(CURDIR)/$(VENV)/cache/matplotlib
+# Threads that wait sleep instead of spinning: next to another busy process, spinning made training ten times slower.
+export OMP_WAIT_POLICY     ?= PASSIVE
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/cache/torch_extensions
 
 # A few minutes must do: narrower networks, a faster learning rate and a firmer R1 than the preset's.
