@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from dnnlib.cli import BOOL, Command, option
-from dnnlib.errors import UserError
-from dnnlib.files import atomic_write_json, read_json
+from dnnlib.files import atomic_write_json, make_folder, read_json
 from dnnlib.logger import log_to
 from torch_utils import distributed
 from torch_utils.feature_file import FILE_NAME, load_features
@@ -106,10 +105,7 @@ def _run_folder(outdir: Path, state: Path | None, config: TrainingConfig, source
         return state.parent
     numbers = [int(found[1]) for path in outdir.glob("*") if (found := re.match(r"(\d{5})-", path.name))]
     run_dir = outdir / f"{max(numbers, default=-1) + 1:05d}-{Path(sources['data']).stem}-{cfg}"
-    try:
-        run_dir.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"--outdir: {run_dir}: cannot be made ({error.strerror})") from error
+    make_folder(run_dir, "--outdir")
     atomic_write_json(run_dir / "config.json", described)
     return run_dir
 

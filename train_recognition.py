@@ -15,7 +15,7 @@ from arcface.recognition_data import SPECTRA_CHOICES, PictureSet, check_testable
 from arcface.recognition_loop import METRICS_FILE, MODEL_FILE, Evaluation, remove_run, train_recognition
 from arcface.weights import RecognitionModel
 from dnnlib.cli import Command, option
-from dnnlib.files import read_lines
+from dnnlib.files import make_folder, read_lines
 from dnnlib.logger import log_to
 from metrics.identity import eer, fmr_fnmr_at, mated_nonmated
 from torch_utils.distributed import pick_device
@@ -90,7 +90,7 @@ def launch(
         train_recognition(config, pictures, outdir)  # refuses where the run is another one
         print(f"{outdir / MODEL_FILE}: all is done; --overwrite starts again")
     else:
-        outdir.mkdir(parents=True, exist_ok=True)
+        make_folder(outdir, "--outdir")
         with log_to(outdir / "log.txt"):
             print(
                 f"{config.backbone} at {config.input_size}x{config.input_size} on {len(pictures)} {config.spectra} "

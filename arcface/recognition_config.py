@@ -103,8 +103,9 @@ def build_config(
         "--batch": batch - 1,
         "--lr": lr,
         "--scale": scale,
+        "--margin": margin + 1e-9,
     }.items():
-        if value is not None and not value > 0:
+        if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{option}: must be greater than {1 if option == '--batch' else 0}")
     if pictures < batch:
         raise UserError(f"--batch: {batch}, but there are only {pictures} pictures to train on")

@@ -96,7 +96,13 @@ def _finish(config: RecognitionConfig, run: _Run, outdir: Path, evaluate: Evalua
 
 
 def remove_run(outdir: Path) -> None:
-    """Removes what a run wrote, and nothing else (--overwrite)."""
+    """Removes what a run of recognition training wrote, and nothing else (--overwrite).
+
+    Raises UserError where the folder holds something else's run.
+    """
+    config = outdir / CONFIG_FILE
+    if config.exists() and "backbone" not in read_json(config, "--outdir"):
+        raise UserError(f"--outdir: {outdir} holds a run of another program; choose another folder")
     names = (MODEL_FILE, METRICS_FILE, STATS_FILE, CONFIG_FILE, "log.txt")
     for path in [*(outdir / name for name in names), *outdir.glob(STATE_PATTERN)]:
         path.unlink(missing_ok=True)

@@ -20,11 +20,16 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is flushed and renamed over `path`.
 
     When the block raises, the temporary file is removed and `path` is as it was.
-    Raises UserError where the disk is full.
+    Raises UserError where the disk is full or the place cannot be written to.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}."[:100], suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror})") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -45,6 +50,14 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def make_folder(path: StrPath, option: str) -> None:
+    """Makes a folder and those above it. Raises UserError that names `option` where it cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option}: {path}: cannot be made a folder ({error.strerror})") from error
 
 
 def atomic_write_bytes(path: StrPath, data: bytes) -> None:
@@ -77,7 +90,7 @@ def read_json(path: StrPath, option: str = "file") -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{option}: {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{option}: {path}: not JSON ({error})") from error
 
 

@@ -128,7 +128,7 @@ def load_thresholds(path: StrPath, option: str = "--thresholds") -> Thresholds:
         points = {name: OperatingPoint(**point) for name, point in values.get("error_rates", {}).items()}
         known = {name: values[name] for name in Thresholds.__dataclass_fields__ if name in values}
         loaded = Thresholds(**{**known, "error_rates": points, "warnings": tuple(values.get("warnings", ()))})
-        numbers = [float(getattr(loaded, name)) for name in (*RULES, "mated_mean", "mated_sd")]
+        numbers = [getattr(loaded, name) + 0.0 for name in (*RULES, "mated_mean", "mated_sd")]
     except (TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{where}: not a file of thresholds; `filter.py calibrate` makes one ({error})") from error
     if not np.all(np.isfinite(numbers)) or not all(-1 <= value <= 1 for value in numbers[:3]):

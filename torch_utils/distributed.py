@@ -41,6 +41,8 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(f"cuda:{name}" if name.isdigit() else name)
     except RuntimeError as error:
         raise UserError(f"--device: {name}: no such device; cpu, cuda, the number of a GPU, or auto") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device: {name}: only cpu, cuda, the number of a GPU, or auto")
     if device.type == "cuda" and (device.index or 0) >= count:
         raise UserError(f"--device: {name}: this machine has {count} usable GPUs; cpu or auto would work")
     return device

@@ -98,7 +98,7 @@ def _load_safetensors(path: StrPath, where: str) -> FeatureSet:
         if mode not in MODES or not all(isinstance(name, str) for name in names):
             raise ValueError(f"mode {mode!r}")
         return FeatureSet(values, names, header["recognition_model"], mode)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{where}: not a file of identity features ({error})") from error
 
 
@@ -109,5 +109,5 @@ def _load_json(path: StrPath, where: str) -> FeatureSet:
         names = [str(name) for name, _ in labels]
         values = np.array([row for _, row in labels], dtype=np.float32)
         return FeatureSet(values, names, model=UNKNOWN_MODEL)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{where}: not ArcBiFaceGAN's identity_features.json ({error})") from error

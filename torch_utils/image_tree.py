@@ -5,8 +5,10 @@ unpacked to disk, and what cannot be read is refused in one line that names it.
 """
 
 import io
+import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -43,7 +45,9 @@ def decode_image(data: bytes, mode: str, name: str) -> np.ndarray:
         raise UserError(f"{name}: not a PNG or JPEG picture") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{name}: broken picture ({error})") from error
-    if data.rfind(END_MARKS[image.format or ""]) < 0:  # Pillow reads on where the last bytes are missing
+    if (
+        data.rfind(END_MARKS["PNG" if image.format == "PNG" else "JPEG"]) < 0
+    ):  # Pillow reads on where the last bytes are missing
         raise UserError(f"{name}: broken picture (it is cut short)")
     pixels = np.asarray(_to_mode(picture, mode, name), dtype=np.uint8)
     return pixels.reshape(pixels.shape[0], pixels.shape[1], -1)  # [H, W, C]
@@ -134,9 +138,12 @@ class ImageTree:
                 info = self._open_zip().getinfo(self.prefix + name)
                 self._check_size(info.file_size, where)
                 return self._open_zip().read(info)
-            self._check_size((self.path / self.prefix / name).stat().st_size, where)
-            return (self.path / self.prefix / name).read_bytes()
-        except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            path = self.path / self.prefix / name
+            if not path.is_file():  # a pipe or a device would never end
+                raise UserError(f"{where}: not a regular file")
+            self._check_size(path.stat().st_size, where)
+            return path.read_bytes()
+        except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
             raise UserError(f"{where}: cannot be read ({error})") from error
 
     def decode(self, name: str, mode: str) -> np.ndarray:

@@ -28,7 +28,7 @@ def check_pairs(tree: PairedTree, names: Iterable[str] | None = None, option: st
             height, width, _ = tree.decode(spectrum.name, name).shape
             where = f"{option}: {tree.root}/{spectrum.folder}/{name}"
             if height != width:
-                raise UserError(f"{where}: {width}x{height} is not square; crop it or use dataset_tool.py prepare")
+                raise UserError(f"{where}: {width}x{height} is not square; crop it")
             if not resolution:
                 resolution, first = width, f"{spectrum.folder}/{name}"
             if width != resolution:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +152,10 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
     batch_gpu = _batch_gpu(options, batch)
     fmaps = options.fmaps or preset.fmaps or (1 if resolution >= 512 else 0.5)
     widths = {"channel_base": int(fmaps * 32768), "channel_max": preset.channel_max}
+    if widths["channel_base"] < resolution:
+        raise UserError(
+            f"--fmaps: {fmaps} leaves no channel at {resolution}x{resolution}; {resolution / 32768} is the least"
+        )
     gamma = options.gamma if options.gamma is not None else preset.gamma
     conditional = {"vis": options.cond, "nir": options.cond and options.cond_nir}
     return TrainingConfig(
@@ -241,15 +246,12 @@ def _check(options: TrainingOptions, data: DatasetFacts) -> None:
     _check_range("--snap", options.snap, 1, None)
     _check_range("--workers", options.workers, 0, None)
     _check_range("--subset", options.subset, 1, data.pairs)
-    if options.kimg is not None and not options.kimg > 0:
-        raise UserError(f"--kimg: {options.kimg} is not above 0")
-    if options.lr is not None and not options.lr > 0:
-        raise UserError(f"--lr: {options.lr} is not above 0")
-    if options.tick is not None and not options.tick > 0:
-        raise UserError(f"--tick: {options.tick} is not above 0")
+    for option, above_zero in (("--lr", options.lr), ("--kimg", options.kimg), ("--tick", options.tick)):
+        if above_zero is not None and not (math.isfinite(above_zero) and above_zero > 0):
+            raise UserError(f"{option}: {above_zero} is not above 0")
 
 
 def _check_range(option: str, value: float | None, low: float, high: float | None) -> None:
-    if value is not None and not (low <= value and (high is None or value <= high)):
+    if value is not None and not (math.isfinite(value) and low <= value and (high is None or value <= high)):
         limits = f"between {low} and {high}" if high is not None else f"at least {low}"
         raise UserError(f"{option}: {value} is not {limits}")

@@ -99,7 +99,8 @@ class DualLoss(nn.Module):
         images, ws = self._draw(z[:count], c[:count])
         lengths = path_lengths(images, ws, {name: torch.randn_like(image) for name, image in images.items()})
         penalty, mean = path_length_penalty(lengths, self.path_length_mean, self.settings.path_length_decay)
-        self.path_length_mean.copy_(mean)
+        if bool(mean.isfinite()):  # one overflow must not spoil the mean for good
+            self.path_length_mean.copy_(mean)
         self.stats.report("loss/path_length", lengths)
         self.stats.report("loss/path_length_penalty", penalty)
         (penalty.mean() * self.settings.path_length_weight * weight).backward()

@@ -1,6 +1,7 @@
 """What training writes: generators that others load, states to go on from, grids to look at."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from dnnlib.files import StrPath, atomic_path, atomic_write_bytes
 from torch_utils.distributed import to_device
 from torch_utils.image_tree import encode_png
 from torch_utils.images import image_grid, to_uint8
+from torch_utils.spectra import SPECTRA
 from training.generator import Generator
 
 GENERATOR_FORMAT = "arcbifacegan-generator-1"
 STATE_FORMAT = "arcbifacegan-state-1"
-MAX_RESOLUTION = 2048
+
+# The largest values that a generator's header may ask for.
+LIMITS = {"resolution": 2048, "z_dim": 8192, "w_dim": 8192, "channel_base": 1 << 20, "channel_max": 8192}
+LIMITS |= {"mapping_layers": 64}
 
 # What a generator's metadata says about its conditions.
 METADATA_KEYS = ("recognition_model", "feature_norm", "images_seen")
@@ -53,9 +58,14 @@ def load_generator(path: StrPath, device: torch.device | str = "cpu", option: st
                 raise UserError(f"{where}: a safetensors file, but not a generator's; train.py writes those")
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         header = json.loads(text)
-        kwargs, metadata = header["init_kwargs"], header["metadata"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        kwargs, metadata = dict(header["init_kwargs"]), dict(header["metadata"])
+        if not all(math.isfinite(float(metadata[key])) for key in ("feature_norm", "images_seen")):
+            raise ValueError("feature_norm or images_seen is not finite")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{where}: not a readable safetensors file ({error})") from error
+    broken = sorted(name for name, tensor in state.items() if not bool(tensor.isfinite().all()))
+    if broken:
+        raise UserError(f"{where}: {len(broken)} weights hold NaN or infinity, the first is {broken[0]}")
     generator = _build(kwargs, where)
     load_strictly(generator, state, where, assign=True)
     generator.metadata = metadata
@@ -65,11 +75,18 @@ def load_generator(path: StrPath, device: torch.device | str = "cpu", option: st
 def _build(kwargs: dict[str, Any], where: str) -> Generator:
     """The network without memory behind it, so that a hostile header cannot ask for much."""
     try:
-        if kwargs["resolution"] > MAX_RESOLUTION:
-            raise ValueError(f"resolution {kwargs['resolution']}")
+        for key, limit in LIMITS.items():
+            if not 0 < kwargs[key] <= limit:
+                raise ValueError(f"{key} {kwargs[key]}")
+        if (
+            kwargs["c_dim"] < 0
+            or len(kwargs["spectra"]) > len(SPECTRA)
+            or kwargs["channel_base"] < kwargs["resolution"]
+        ):
+            raise ValueError("c_dim, spectra or channel_base")
         with torch.device("meta"):
             return Generator(**kwargs)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{where}: its header does not describe a generator ({error})") from error
 
 

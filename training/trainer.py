@@ -27,6 +27,8 @@ from training.loss import DualLoss, LossSettings
 from training.phases import Phase, lazy_adam
 from training.snapshots import load_strictly
 
+MAX_SKIPPED_STEPS = 1000
+
 
 @dataclass
 class Trainer:
@@ -87,6 +89,11 @@ class Trainer:
         for phase in self.phases:
             if phase.due(self.iteration) and not phase.run(self._rounds(phase, reals, real_c, conditions)):
                 self.skipped += 1
+                if self.skipped > MAX_SKIPPED_STEPS:
+                    raise FloatingPointError(
+                        f"{self.skipped} steps had gradients that are not finite, the last in {phase.name}: training "
+                        "has diverged; go on from an earlier state with a lower --lr or a higher --gamma"
+                    )
                 self.stats.report("progress/skipped_steps", 1.0)
         self.ema.update(self.generator, self.images_seen, config.batch)
         self.images_seen += config.batch
@@ -154,18 +161,36 @@ class Trainer:
         }
 
     def load(self, state: dict[str, Any], where: str) -> None:
-        """Takes over a state. Raises UserError, starting with `where`, where it is of another configuration."""
+        """Takes over a state; learning rates, and p where it is fixed, stay those of the configuration.
+
+        Raises UserError, starting with `where`, where the state is of another configuration.
+        """
         parts = self._stateful()
-        missing = [name for name in parts if name not in state]
+        missing = [name for name in (*parts, "ada_sums", "counters") if name not in state]
         if missing:
             raise UserError(f"{where}: the state lacks {', '.join(missing)}; was it trained with other options?")
-        for name, part in parts.items():
-            if isinstance(part, nn.Module):
-                load_strictly(part, state[name], f"{where}: {name}")
-            else:
-                part.load_state_dict(state[name])
-        if self.ada is not None:
-            for name, sums in state["ada_sums"].items():
-                self.ada.sums[name].copy_(sums)
-        for name, value in state["counters"].items():
-            setattr(self, name, value)
+        try:
+            for name, part in parts.items():
+                if isinstance(part, nn.Module):
+                    load_strictly(part, state[name], f"{where}: {name}")
+                else:
+                    _load_optimizer(part, state[name])
+            if self.ada is not None:
+                for name, sums in state["ada_sums"].items():
+                    self.ada.sums[name].copy_(sums)
+            counters = state["counters"]
+            self.images_seen, self.iteration = int(counters["images_seen"]), int(counters["iteration"])
+            self.seconds, self.skipped = float(counters["seconds"]), int(counters["skipped"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(f"{where}: not a whole training state ({error!r})") from error
+        if self.ada is None:
+            for pipe in self.pipes.values():
+                pipe.p.fill_(self.config.augment_p)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Its moments and steps from the state, its settings (learning rate, betas) as they are."""
+    kept = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, kept, strict=True):
+        group.update(settings)

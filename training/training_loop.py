@@ -1,5 +1,6 @@
 """The training loop: batches, iterations, ticks, snapshots."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dnnlib.files import append_line
+from dnnlib.files import append_line, atomic_write_bytes, read_lines
 from dnnlib.progress import progress
 from torch_utils import distributed
 from torch_utils.images import from_uint8
@@ -73,12 +74,20 @@ class Recorder:
         self.z = torch.from_numpy(rng.standard_normal([len(chosen), trainer.generator.z_dim], dtype="float32"))
         self.c = torch.stack([feature for _, feature in items]) if items else torch.empty(0)
         if self.writes:
+            self._forget_later_ticks()
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
             self.board = SummaryWriter(str(run_dir))
             if trainer.images_seen == 0:
                 reals = {name: torch.stack([images[name] for images, _ in items]) for name in items[0][0]}
                 save_grids(run_dir, "reals", {name: from_uint8(batch) for name, batch in reals.items()}, self.columns)
+
+    def _forget_later_ticks(self) -> None:
+        """Drops the lines of stats.jsonl behind the state that training goes on from: they come again."""
+        path = self.run_dir / "stats.jsonl"
+        if path.exists():
+            kept = [line for line in read_lines(path) if line["progress/kimg"] * 1000 <= self.trainer.images_seen + 0.5]
+            atomic_write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def tick(self) -> str:
         """One line of stats.jsonl from what was reported since the last; returns the line to be printed."""
