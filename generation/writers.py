@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, read_json
+from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, make_folder, read_json
 from generation.candidates import Pictures
 from generation.privacy_diversity import KEPT
 from generation.selection import Block, Person, Record
@@ -91,7 +91,7 @@ def begin(outdir: StrPath, settings: dict[str, Any], state: State) -> None:
             else:
                 (root / name).unlink(missing_ok=True)
     if state is State.NEW:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root, "--outdir")
         atomic_write_json(root / SETTINGS, settings)
     for path in [path for path in root.rglob("*") if _is_left_over(path)]:
         path.unlink()

@@ -141,6 +141,17 @@ def test_mistakes_are_one_line_and_make_nothing(chain: dict[str, Any], tmp_path:
     assert "--features" in refused(train.main, *common, "--features", tmp_path / "none.safetensors")
     assert "--resume" in refused(train.main, *common, "--resume", chain["model"])
     assert "--data" in refused(train.main, "--data", tmp_path / "none", "--outdir", outdir)
+    assert "another program" in refused(
+        train_recognition.main,
+        "--data",
+        chain["people"],
+        "--outdir",
+        next(chain["runs"].iterdir()),
+        "--overwrite",
+        "--batch",
+        8,
+    )
+    assert "--outdir" in refused(train.main, "--data", chain["people"], "--outdir", chain["model"])
     assert "--device" in refused(train.main, *common, "--device", "cuda:7")
     assert "--cfg" in refused(train.main, *common, "--cfg", "huge")
     assert not outdir.exists()

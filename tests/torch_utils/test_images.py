@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -71,6 +72,14 @@ def test_what_cannot_be_read_is_refused_by_name(data: bytes, words: str) -> None
         decode_image(data, "RGB", "a/b.png")
 
 
+def test_pictures_of_phones_are_read() -> None:
+    """Phones write MPO, a JPEG with a second picture behind it."""
+    image = Image.fromarray(np.full((8, 8, 3), 90, np.uint8))
+    buffer = io.BytesIO()
+    image.save(buffer, format="MPO", save_all=True, append_images=[image])
+    assert decode_image(buffer.getvalue(), "RGB", "x").shape == (8, 8, 3)
+
+
 def test_a_picture_too_large_to_decode_is_refused_before_its_pixels() -> None:
     """A header that claims 60000 x 60000 pixels, with next to nothing behind it."""
     bomb = bytearray(encode_png(PIXELS))
@@ -120,6 +129,26 @@ def test_a_zip_broken_in_the_middle_is_found_at_the_start(tmp_path: Path) -> Non
             archive.writestr(f"{folder}/1_0.png", encode_png(PIXELS))
     data = bytearray(path.read_bytes())
     data[60] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="1_0.png: cannot be read"):
+        PairedTree(path).verify()
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    write_pairs(tmp_path, ["1_0.png"])
+    (tmp_path / "VIS/1_0.png").unlink()
+    os.mkfifo(tmp_path / "VIS/1_0.png")
+    with pytest.raises(UserError, match="not a regular file"):
+        PairedTree(tmp_path).read("vis", "1_0.png")
+
+
+def test_a_zip_whose_compression_is_broken_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder in ("VIS", "NIR"):
+            archive.writestr(f"{folder}/1_0.png", bytes(1000))
+    data = bytearray(path.read_bytes())
+    data[41:46] = b"\xff" * 5
     path.write_bytes(data)
     with pytest.raises(UserError, match="1_0.png: cannot be read"):
         PairedTree(path).verify()

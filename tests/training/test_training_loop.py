@@ -108,6 +108,26 @@ def test_gradients_in_rounds_equal_those_of_the_whole_batch(config: TrainingConf
     assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(*gradients, strict=True))
 
 
+def test_settings_stay_the_configurations_on_resume(config: TrainingConfig, tmp_path: Path) -> None:
+    save_state(tmp_path / "state.pt", Trainer(config, CPU).state())
+    changed = dataclasses.replace(config, learning_rate=0.1, ada_target=None, augment_p=0.7)
+    trainer = Trainer(changed, CPU)
+    trainer.load(load_state(tmp_path / "state.pt"), "--resume")
+    assert trainer.optimizers["generator"].param_groups[0]["lr"] == pytest.approx(0.1 * 4 / 5)
+    assert [float(pipe.p) for pipe in trainer.pipes.values()] == pytest.approx([0.7, 0.7])
+
+
+def test_a_resumed_run_forgets_the_ticks_behind_its_state(
+    config: TrainingConfig, dataset: PairedFaces, tmp_path: Path
+) -> None:
+    half = dataclasses.replace(config, total_kimg=config.total_kimg / 2)
+    trained(half, dataset, tmp_path)
+    state = load_state(tmp_path / "training-state-000000.pt")
+    for _ in range(2):  # the second time, the first one's tick lies behind the state
+        trained(config, dataset, tmp_path, state)
+        assert [line["progress/kimg"] for line in read_lines(tmp_path / "stats.jsonl")] == [0.04, 0.08]
+
+
 def test_a_step_with_nan_is_skipped_and_counted() -> None:
     layer = torch.nn.Linear(1, 1)
     before = layer.weight.detach().clone()
@@ -179,6 +199,12 @@ def test_generators_that_are_none_are_refused(config: TrainingConfig, tmp_path: 
     for name in ("text", "other", "huge"):
         with pytest.raises(UserError, match=f"{name}.safetensors"):
             load_generator(tmp_path / f"{name}.safetensors")
+    generator = Trainer(config, CPU).generator
+    with torch.no_grad():
+        generator.mapping.w_avg[0] = float("nan")
+    save_generator(tmp_path / "nan.safetensors", generator, {**METADATA, "images_seen": 0})
+    with pytest.raises(UserError, match="1 weights hold NaN or infinity, the first is mapping.w_avg"):
+        load_generator(tmp_path / "nan.safetensors")
     generator = Trainer(config, CPU).generator
     generator.init_kwargs["channel_max"] = 4
     save_generator(tmp_path / "wrong.safetensors", generator, {**METADATA, "images_seen": 0})
