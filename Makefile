@@ -14,7 +14,7 @@ export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/cache/torch_extensions
 DEMO_TRAINING   := --kimg 10 --tick 1 --snap 5 --fmaps 0.03125 --lr 0.007 --gamma 0.3
 DEMO_GENERATION := --ids 12 --samples-per-id 6 --identities real-like --noise-mode none
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint clean
 
 $(VENV)/.run: requirements.txt requirements-weights.txt
 	@echo "Installing what the framework runs on into $(VENV) (about a minute)"

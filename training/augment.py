@@ -11,11 +11,14 @@ import torch
 from torch import nn
 
 from torch_utils import distributed
+from training.augment_filter import amplify_bands
 from training.augment_geometry import warp
 
 BLIT = ("xflip", "rotate90", "xint")
 GEOMETRY = ("scale", "rotate", "aniso", "xfrac")
 COLOR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
+
+CORRUPTION = ("filter", "noise", "cutout")
 
 AUGMENT_SETS: dict[str, tuple[str, ...]] = {
     "blit": BLIT,
@@ -23,12 +26,22 @@ AUGMENT_SETS: dict[str, tuple[str, ...]] = {
     "color": COLOR,
     "bg": BLIT + GEOMETRY,
     "bgc": BLIT + GEOMETRY + COLOR,
+    "filter": ("filter",),
+    "noise": ("noise",),
+    "cutout": ("cutout",),
+    "bgcf": (*BLIT, *GEOMETRY, *COLOR, "filter"),
+    "bgcfn": (*BLIT, *GEOMETRY, *COLOR, "filter", "noise"),
+    "bgcfnc": BLIT + GEOMETRY + COLOR + CORRUPTION,
 }
 
 # Strengths (FACTS): standard deviations, in octaves where the transform is a factor.
 SCALE_SD, ANISO_SD, CONTRAST_SD, SATURATION_SD = 0.2, 0.2, 0.5, 1.0
 BRIGHTNESS_SD = 0.2
 SHIFT_SD, SHIFT_MAX = 0.125, 0.125  # of the picture's width
+BAND_SD = 1.0
+BAND_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # what natural pictures hold in each band, lowest first
+NOISE_SD = 0.1
+CUTOUT_SIZE = 0.5  # of the picture's side
 
 
 class AugmentPipe(nn.Module):
@@ -49,6 +62,13 @@ class AugmentPipe(nn.Module):
             images = _warp_moved(images, self._inverse_geometry(images))
         if self.transforms & {*COLOR}:
             images = self._recolor(images)
+        if "filter" in self.transforms:
+            images = amplify_bands(images, self._band_gains(len(images)))
+        if "noise" in self.transforms:
+            sigma = NOISE_SD * self._normal("noise", len(images)).abs()
+            images = images + torch.randn_like(images) * sigma[:, None, None, None].to(images.dtype)
+        if "cutout" in self.transforms:
+            images = images * self._cutout_mask(images)
         return images
 
     # ------------------------------------------------------------------------
@@ -116,6 +136,31 @@ class AugmentPipe(nn.Module):
         matrix = (grey + (eye - grey) * saturation) @ matrix  # [N, 3, 3]
         shift = matrix @ brightness[:, None, None].expand(n, 3, 1)
         return (matrix.to(images.dtype) @ images.flatten(2) + shift.to(images.dtype)).reshape(images.shape)
+
+    # ------------------------------------------------------------------------
+    # Corruption.
+
+    def _band_gains(self, count: int) -> torch.Tensor:
+        """[N, 4]: each band in turn may be scaled, after which the expected power is what it was."""
+        power = torch.tensor(BAND_POWER, device=self.p.device)
+        gains = torch.ones([count, len(BAND_POWER)], device=self.p.device)
+        for band in range(len(BAND_POWER)):
+            turned = torch.ones_like(gains)
+            turned[:, band] = torch.exp2(BAND_SD * self._normal("filter", count))
+            gains = gains * turned / (turned.square() @ power).sqrt()[:, None]
+        return gains
+
+    def _cutout_mask(self, images: torch.Tensor) -> torch.Tensor:
+        """[N, 1, H, W]: 0 in a square around a random point of the pictures that are met, else 1."""
+        n, _, height, width = images.shape
+        device = self.p.device
+        size = CUTOUT_SIZE * self._applies("cutout", n)
+        center = torch.rand([2, n], device=device)
+        ys = (torch.arange(height, device=device) + 0.5) / height
+        xs = (torch.arange(width, device=device) + 0.5) / width
+        inside_y = (ys[None] - center[0][:, None]).abs() < size[:, None] / 2  # [N, H]
+        inside_x = (xs[None] - center[1][:, None]).abs() < size[:, None] / 2  # [N, W]
+        return (~(inside_y[:, :, None] & inside_x[:, None, :])).to(images.dtype)[:, None]
 
 
 def _warp_moved(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradgradcheck
 
 from training.augment import AUGMENT_SETS, AdaController, AugmentPipe
+from training.augment_filter import amplify_bands, octave_bands
 from training.augment_geometry import warp
 
 
@@ -87,7 +89,7 @@ def test_lumaflip_mirrors_luma_and_keeps_color() -> None:
 
 
 def test_the_pipeline_is_differentiable_twice() -> None:
-    pipe = AugmentPipe(AUGMENT_SETS["bgc"], 1.0).double()
+    pipe = AugmentPipe(AUGMENT_SETS["bgcfnc"], 1.0).double()
     x = torch.randn(2, 3, 6, 6, dtype=torch.float64, requires_grad=True)
 
     def augmented(v: torch.Tensor) -> torch.Tensor:
@@ -110,3 +112,49 @@ def test_each_spectrum_follows_its_own_signal() -> None:
     assert [float(pipe.p) for pipe in own.pipes.values()] == pytest.approx([0.6, 0.4])
     assert [float(pipe.p) for pipe in shared.pipes.values()] == pytest.approx([0.6, 0.6])
     assert all(not sums.any() for sums in own.sums.values())
+
+
+def test_the_bands_add_up_to_the_picture_and_hold_their_octaves() -> None:
+    bands = octave_bands()
+    assert bands.shape == (4, 43)
+    delta = np.zeros(43)
+    delta[21] = 1
+    assert np.allclose(bands.sum(axis=0), delta) and np.allclose(bands, bands[:, ::-1])
+    response = np.abs(np.fft.rfft(bands, 1024))  # at 0 ... pi
+    for band, frequency in enumerate((0.03, 0.17, 0.36, 0.9)):  # of pi, inside each octave
+        at = response[:, round(frequency * 512)]
+        assert at.argmax() == band and at[band] > 0.6
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.allclose(amplify_bands(x, torch.ones(2, 4)), x, atol=1e-5)
+
+
+def test_filter_keeps_the_expected_power() -> None:
+    torch.manual_seed(0)
+    gains = AugmentPipe(("filter",), 1.0)._band_gains(2000)
+    assert gains.std(dim=0).min() > 0.2
+    single = gains[:, 0].log2()
+    assert abs(single.median().item()) < 0.3  # the lowest band holds most of the power, so it hardly moves
+
+
+def test_noise_has_its_deviation() -> None:
+    torch.manual_seed(0)
+    out = AugmentPipe(("noise",), 1.0)(torch.zeros(4000, 1, 4, 4))
+    assert out.square().mean().sqrt().item() == pytest.approx(0.1, rel=0.1)
+
+
+def test_cutout_blanks_half_a_side() -> None:
+    torch.manual_seed(0)
+    out = AugmentPipe(("cutout",), 1.0)(torch.ones(400, 2, 32, 32))
+    blank = (out == 0).float()
+    assert set(out.unique().tolist()) == {0.0, 1.0} and torch.equal(blank[:, 0], blank[:, 1])
+    sides = blank[:, 0].amax(dim=2).sum(dim=1)
+    assert sides.max() <= 17 and sides.median() >= 13  # 16 rows, fewer where the square hangs over the border
+
+
+@pytest.mark.parametrize("name", AUGMENT_SETS)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_every_set_takes_any_channel_count(name: str, channels: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, channels, 16, 16)
+    out = AugmentPipe(AUGMENT_SETS[name], 0.5)(x)
+    assert out.shape == x.shape and bool(out.isfinite().all())
