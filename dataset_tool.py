@@ -82,7 +82,6 @@ def features(
 def check(data: str, features: str | None) -> None:
     """Read every picture and feature of a dataset, and name the first fault."""
     tree = PairedTree(data)
-    tree.verify()
     summary = check_pairs(tree, progress(tree.names, desc="check", unit="pair"))
     click.echo(
         f"{summary.pairs} pairs of {summary.identities} people at {summary.resolution}x{summary.resolution}, all sound"

@@ -12,7 +12,7 @@ from dnnlib.cli import Group, option
 from dnnlib.errors import UserError
 from generation.thresholds import Thresholds, calibrate, save_thresholds
 from torch_utils.distributed import pick_device
-from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, load_features
+from torch_utils.feature_file import FeatureSet, load_features, refuse_other_model
 from torch_utils.image_tree import PairedTree
 
 
@@ -66,11 +66,7 @@ def real_features(options: dict[str, Any]) -> FeatureSet:
     if path is None:
         return embed_dataset(model, tree, mode="all")
     features = load_features(path, "--real-features")
-    if features.model not in (model.fingerprint, UNKNOWN_MODEL):
-        raise UserError(
-            f"--real-features: {path}: features of recognition model {features.model}, but --rec-model "
-            f"{options['rec_model']} is {model.fingerprint}"
-        )
+    refuse_other_model(features, f"--real-features: {path}", model.fingerprint, options["rec_model"])
     if missing := sorted(set(features.names) - set(tree.names)):
         raise UserError(f"--real-features: {path}: {missing[0]} is not in {options['data']} ({len(missing)} such)")
     features.model = model.fingerprint

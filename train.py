@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dnnlib.cli import BOOL, Command, option
+from dnnlib.cli import Command, option
 from dnnlib.files import atomic_write_json, make_folder, read_json
 from dnnlib.logger import log_to
 from torch_utils import distributed
@@ -33,9 +33,11 @@ from training.training_loop import train
 @option("--lr", type=float, help="Learning rate of all networks. [default: the preset's]")
 @option("--fmaps", type=float, help="Width of the networks: channel_base / 32768. [default: the preset's]")
 @option("--nir-weight", "--NIR_loss_weight", default=1.0, help="Weight of NIR in the generator's loss.")
-@option("--nir-r1", type=BOOL, default=True, help="R1 on the NIR discriminator; false is ArcBiFaceGAN's behaviour.")
-@option("--cond", type=BOOL, default=True, help="Condition on identity features.")
-@option("--cond-nir", type=BOOL, default=False, help="Condition the NIR discriminator as well.")
+@option(
+    "--nir-r1", type=click.BOOL, default=True, help="R1 on the NIR discriminator; false is ArcBiFaceGAN's behaviour."
+)
+@option("--cond", type=click.BOOL, default=True, help="Condition on identity features.")
+@option("--cond-nir", type=click.BOOL, default=False, help="Condition the NIR discriminator as well.")
 @option(
     "--aug", default="ada", type=click.Choice(["ada", "noaug", "fixed"]), help="Augmentation: adaptive, none, fixed."
 )
@@ -43,7 +45,7 @@ from training.training_loop import train
 @option("--target", type=float, help="Target of sign(D(real)), with --aug ada. [default: 0.6]")
 @option("--augpipe", default="bgc", type=click.Choice(list(AUGMENT_SETS)), help="Which transforms.")
 @option("--ada-signal", default="each", type=click.Choice(["each", "vis"]), help="Whose discriminator moves each p.")
-@option("--mirror", type=BOOL, default=False, help="Show every pair flipped left to right as well.")
+@option("--mirror", type=click.BOOL, default=False, help="Show every pair flipped left to right as well.")
 @option("--subset", type=int, help="Train on that many pairs only. [default: all]")
 @option("--snap", default=50, help="Ticks between snapshots.")
 @option("--tick", type=float, help="Thousands of pairs in a tick. [default: 4]")
@@ -60,7 +62,6 @@ def main(
     """Train a generator of aligned VIS/NIR face pairs, conditioned on identity features."""
     torch_device = distributed.pick_device(device)
     tree = PairedTree(data)
-    tree.verify()
     summary = check_pairs(tree)
     feature_set = load_features(features or Path(data) / FILE_NAME)
     check_features(feature_set, tree)

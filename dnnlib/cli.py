@@ -10,9 +10,6 @@ from dnnlib.errors import UserError
 
 EXIT_USER_ERROR = 2
 
-# Flags that are written `--name` and `--name=true|false`, as in StyleGAN2-ADA.
-BOOL = click.BOOL
-
 
 def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
     """click.option with two habits: each `--two-words` is also accepted as `--two_words`, and defaults are shown."""
@@ -34,8 +31,8 @@ class _Option(click.Option):
             self.opts = everything
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 class _OneLineErrors:
@@ -50,10 +47,10 @@ class _OneLineErrors:
             click.echo(error.format_message())
             sys.exit(EXIT_USER_ERROR)
         except click.ClickException as error:
-            click.echo(f"Error: {_one_line(Exception(error.format_message()))}", err=True)
+            click.echo(f"Error: {_one_line(error.format_message())}", err=True)
             sys.exit(EXIT_USER_ERROR)
         except UserError as error:
-            click.echo(f"Error: {_one_line(error)}", err=True)
+            click.echo(f"Error: {_one_line(str(error))}", err=True)
             sys.exit(EXIT_USER_ERROR)
         except (click.Abort, KeyboardInterrupt):
             click.echo("Interrupted: what is finished stays; the same command goes on from there.", err=True)

@@ -19,7 +19,7 @@ from dnnlib.files import StrPath, sha256_file
 from generation import thresholds as limits
 from generation.identity_sampling import PAPER_NORM
 from generation.thresholds import Thresholds
-from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, load_features
+from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, load_features, refuse_other_model
 from training.generator import Generator
 from training.snapshots import load_generator
 
@@ -126,12 +126,9 @@ def _same_model(
     """Refuses what belongs to different recognition models; returns warnings for what cannot be known."""
     warnings = []
     conditioned_on = generator.metadata.get("recognition_model", UNKNOWN_MODEL)
-    if real is not None and real.model != model.fingerprint:
-        if real.model != UNKNOWN_MODEL:
-            raise UserError(
-                f"--real-features: {real_features}: features of recognition model {real.model}, but --rec-model "
-                f"{rec_model} is {model.fingerprint}; make them again with dataset_tool.py features"
-            )
+    if real is not None:
+        refuse_other_model(real, f"--real-features: {real_features}", model.fingerprint, rec_model)
+    if real is not None and real.model == UNKNOWN_MODEL:
         warnings.append(f"--real-features: {real_features} does not say which model made it; {rec_model} is assumed")
     if conditioned_on not in (model.fingerprint, UNKNOWN_MODEL):
         if identities == "real-like":

@@ -61,6 +61,15 @@ def check_values(features: np.ndarray, names: list[str], where: str) -> None:
         raise UserError(f"{where}: a feature is all zeros")
 
 
+def refuse_other_model(features: FeatureSet, where: str, fingerprint: str, rec_model: StrPath) -> None:
+    """Raises UserError, starting with `where`, for features known to come of another model than `rec_model`."""
+    if features.model not in (fingerprint, UNKNOWN_MODEL):
+        raise UserError(
+            f"{where}: features of recognition model {features.model}, but --rec-model {rec_model} is {fingerprint}; "
+            "make them again with dataset_tool.py features"
+        )
+
+
 def save_features(path: StrPath, features: FeatureSet) -> None:
     """Writes `features`, atomically; as safetensors, or as ArcBiFaceGAN's JSON where `path` ends in .json."""
     check_values(features.features, features.names, str(path))

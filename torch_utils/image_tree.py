@@ -131,7 +131,10 @@ class ImageTree:
         return f"{self.path}/{self.prefix}".rstrip("/")
 
     def read(self, name: str) -> bytes:
-        """The bytes of one picture file. Raises UserError where it cannot be read or is larger than any picture."""
+        """The bytes of one picture file, its CRC compared in a zip.
+
+        Raises UserError where it cannot be read or is larger than any picture.
+        """
         where = f"{self.label}/{name}"
         try:
             if self.is_zip:
@@ -149,12 +152,6 @@ class ImageTree:
     def decode(self, name: str, mode: str) -> np.ndarray:
         """One picture as uint8 [H, W, C]; see decode_image."""
         return decode_image(self.read(name), mode, f"{self.label}/{name}")
-
-    def verify(self) -> None:
-        """Reads a zip once and compares the CRC of every member, so that a broken one is found before the work."""
-        if self.is_zip:
-            for name in self.names:
-                self.read(name)
 
     def _folder_names(self) -> list[str]:
         root = self.path / self.prefix
@@ -216,11 +213,6 @@ class PairedTree:
     def decode(self, spectrum: str, name: str) -> np.ndarray:
         """One picture of a pair, uint8 [H, W, 3] for 'vis', [H, W, 1] for 'nir'."""
         return self.trees[spectrum].decode(name, SPECTRA[spectrum].mode)
-
-    def verify(self) -> None:
-        """See ImageTree.verify."""
-        for tree in self.trees.values():
-            tree.verify()
 
     def content_digest(self) -> str:
         """SHA-256 of all names and bytes, as in dataset.json; reads every file."""

@@ -18,7 +18,7 @@ class PairSummary(NamedTuple):
 
 
 def check_pairs(tree: PairedTree, names: Iterable[str] | None = None, option: str = "--data") -> PairSummary:
-    """Decodes every pair: readable, square, one size for all.
+    """Decodes every pair: readable (in a zip, with the right CRC), square, one size for all.
 
     `names`: an iterable over tree.names to be shown as progress. Raises UserError naming the first file at fault.
     """

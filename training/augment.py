@@ -18,8 +18,6 @@ BLIT = ("xflip", "rotate90", "xint")
 GEOMETRY = ("scale", "rotate", "aniso", "xfrac")
 COLOR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
 
-CORRUPTION = ("filter", "noise", "cutout")
-
 AUGMENT_SETS: dict[str, tuple[str, ...]] = {
     "blit": BLIT,
     "geom": GEOMETRY,
@@ -31,7 +29,7 @@ AUGMENT_SETS: dict[str, tuple[str, ...]] = {
     "cutout": ("cutout",),
     "bgcf": (*BLIT, *GEOMETRY, *COLOR, "filter"),
     "bgcfn": (*BLIT, *GEOMETRY, *COLOR, "filter", "noise"),
-    "bgcfnc": BLIT + GEOMETRY + COLOR + CORRUPTION,
+    "bgcfnc": (*BLIT, *GEOMETRY, *COLOR, "filter", "noise", "cutout"),
 }
 
 # Strengths (FACTS): standard deviations, in octaves where the transform is a factor.
@@ -100,7 +98,7 @@ class AugmentPipe(nn.Module):
 
         # General geometry. Rotation happens before and after the stretch, so that the stretch takes any direction;
         # together the two have the probability p.
-        half = 1 - (1 - self.p).clamp(min=0).sqrt()
+        half = 1 - (1 - self.p).sqrt()
         factor = torch.exp2(-SCALE_SD * self._normal("scale", n))
         inverse = inverse @ _scale(factor, factor)
         inverse = inverse @ _rotate(self._angle(n) * self._applies("rotate", n, half))

@@ -9,6 +9,8 @@ import functools
 import numpy as np
 import torch
 
+from training.augment_geometry import mirrored
+
 # Low-pass decomposition filter of the sym2 wavelet; its sum is sqrt 2.
 SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)
 BANDS = 4  # [0, pi/8], [pi/8, pi/4], [pi/4, pi/2], [pi/2, pi]
@@ -43,9 +45,7 @@ def band_matrices(size: int) -> torch.Tensor:
     matrices = np.zeros([BANDS, size, size])
     for pixel in range(size):
         for offset in range(-reach, reach + 1):
-            source = abs(pixel + offset) % (2 * size - 2) if size > 1 else 0
-            source = min(source, 2 * size - 2 - source)
-            matrices[:, pixel, source] += bands[:, reach + offset]
+            matrices[:, pixel, mirrored(pixel + offset, size)] += bands[:, reach + offset]
     return torch.from_numpy(matrices).float()
 
 

@@ -22,6 +22,14 @@ SYM6 = (
 CENTER = sum(index * tap for index, tap in enumerate(SYM6)) / sum(SYM6)  # the filter's delay, in fine pixels
 
 
+def mirrored(index: int, size: int) -> int:
+    """The pixel of an axis of `size` that lies at `index`, where the axis goes on mirrored beyond its outer pixels."""
+    if size == 1:
+        return 0
+    index = abs(index) % (2 * size - 2)
+    return min(index, 2 * size - 2 - index)
+
+
 @functools.lru_cache(maxsize=16)
 def _resample_matrices(size: int, margin: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(up, down) for an axis of `size` pixels.
@@ -33,8 +41,7 @@ def _resample_matrices(size: int, margin: int) -> tuple[torch.Tensor, torch.Tens
     fine = 2 * (size + 2 * margin) + len(taps) - 2
     up = np.zeros([fine, size])
     for coarse in range(-margin - len(taps), size + margin + len(taps)):
-        source = abs(coarse) % (2 * size - 2) if size > 1 else 0
-        source = min(source, 2 * size - 2 - source)
+        source = mirrored(coarse, size)
         first = 2 * (coarse + margin)
         for index, tap in enumerate(taps):
             if 0 <= first + index < fine:

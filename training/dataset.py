@@ -45,7 +45,11 @@ class PairedFaces(Dataset):
             pixels = self.tree.decode(name, self.names[row])  # [H, W, C]
             pixels = pixels[:, ::-1] if flipped else pixels
             images[name] = torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # [C, H, W]
-        return images, torch.from_numpy(self.features[row])
+        return images, self.feature(index)
+
+    def feature(self, index: int) -> torch.Tensor:
+        """The feature of item `index` alone, float32 [C]; no picture is read."""
+        return torch.from_numpy(self.features[index % len(self.names)])
 
 
 class EndlessSampler(Sampler[int]):

@@ -22,8 +22,14 @@ GENERATOR_FORMAT = "arcbifacegan-generator-1"
 STATE_FORMAT = "arcbifacegan-state-1"
 
 # The largest values that a generator's header may ask for.
-LIMITS = {"resolution": 2048, "z_dim": 8192, "w_dim": 8192, "channel_base": 1 << 20, "channel_max": 8192}
-LIMITS |= {"mapping_layers": 64}
+LIMITS = {
+    "resolution": 2048,
+    "z_dim": 8192,
+    "w_dim": 8192,
+    "channel_base": 1 << 20,
+    "channel_max": 8192,
+    "mapping_layers": 64,
+}
 
 # What a generator's metadata says about its conditions.
 METADATA_KEYS = ("recognition_model", "feature_norm", "images_seen")
@@ -143,8 +149,10 @@ def latest_state(outdir: StrPath) -> Path | None:
 
 
 def grid_shape(resolution: int) -> tuple[int, int]:
-    """(columns, rows) of a preview: about 1600 x 900 pixels of pictures."""
-    return max(1600 // resolution, 4) if resolution > 64 else 16, max(900 // resolution, 3) if resolution > 64 else 9
+    """(columns, rows) of a preview: about 1600 x 900 pixels of pictures, but no more than 16 x 9 small ones."""
+    if resolution <= 64:
+        return 16, 9
+    return max(1600 // resolution, 4), max(900 // resolution, 3)
 
 
 def save_grids(folder: Path, name: str, images: dict[str, torch.Tensor], columns: int) -> None:

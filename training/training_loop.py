@@ -69,18 +69,18 @@ class Recorder:
         self.seconds, self.images = trainer.seconds, trainer.images_seen
         self.columns, rows = grid_shape(trainer.config.resolution)
         rng = stream(trainer.config.seed, "grid")
-        chosen = rng.integers(len(dataset), size=self.columns * rows)
-        items = [dataset[int(index)] for index in chosen] if self.writes else []
+        chosen = rng.integers(len(dataset), size=self.columns * rows).tolist()
         self.z = torch.from_numpy(rng.standard_normal([len(chosen), trainer.generator.z_dim], dtype="float32"))
-        self.c = torch.stack([feature for _, feature in items]) if items else torch.empty(0)
+        self.c = torch.stack([dataset.feature(index) for index in chosen])
         if self.writes:
             self._forget_later_ticks()
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
             self.board = SummaryWriter(str(run_dir))
             if trainer.images_seen == 0:
-                reals = {name: torch.stack([images[name] for images, _ in items]) for name in items[0][0]}
-                save_grids(run_dir, "reals", {name: from_uint8(batch) for name, batch in reals.items()}, self.columns)
+                pairs = [dataset[index][0] for index in chosen]
+                reals = {name: from_uint8(torch.stack([pair[name] for pair in pairs])) for name in pairs[0]}
+                save_grids(run_dir, "reals", reals, self.columns)
 
     def _forget_later_ticks(self) -> None:
         """Drops the lines of stats.jsonl behind the state that training goes on from: they come again."""
@@ -107,7 +107,7 @@ class Recorder:
             append_line(self.run_dir / "stats.jsonl", {"time": time.time(), **scalars, **spread})
             for name, value in {**scalars, **{name: m.mean for name, m in moments.items()}}.items():
                 self.board.add_scalar(name, value, global_step=trainer.images_seen)
-        return _line(scalars, moments)
+        return _line(sorted(trainer.discriminators), scalars, moments)
 
     def save(self) -> Path:
         """Grid, network snapshot and state of this moment; returns the snapshot's path."""
@@ -133,10 +133,10 @@ class Recorder:
             self.board.close()
 
 
-def _line(scalars: dict[str, float], moments: dict[str, Moments]) -> str:
+def _line(spectra: list[str], scalars: dict[str, float], moments: dict[str, Moments]) -> str:
     """kimg, speed, and for each spectrum the scores of real and fake, R1 and p."""
     parts = [f"kimg {scalars['progress/kimg']:<8.1f} sec/kimg {scalars['progress/seconds_per_kimg']:<7.1f}"]
-    for name in sorted({key.rpartition("_")[2] for key in moments if key.startswith("scores/")}):
+    for name in spectra:
         real, fake = moments[f"scores/real_{name}"].mean, moments[f"scores/fake_{name}"].mean
         text = f"{name}: real {real:+.2f} fake {fake:+.2f}"
         if f"loss/r1_{name}" in moments:
