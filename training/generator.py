@@ -7,7 +7,7 @@ same features there, so the pictures are aligned to the pixel.
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -45,37 +45,47 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn([resolution, resolution]))
         self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS))
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor, noise_mode: str, gain: float = 1.0) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, w: torch.Tensor, noise_mode: str) -> torch.Tensor:
         """x [N, in, H, W], w [N, w_dim] -> [N, out, H * up, W * up]."""
-        styles = self.affine(w)  # [N, in]
-        x = modulated_conv2d(
-            x, self.weight, styles, f=self.resample_filter, up=self.up, padding=1, flip_weight=self.up == 1
+        return modulated_conv2d(
+            x,
+            self.weight,
+            self.affine(w),  # [N, in]
+            f=self.resample_filter,
+            up=self.up,
+            padding=1,
+            flip_weight=self.up == 1,
+            b=self.bias,
+            noise=self._noise(len(x), noise_mode),
+            act="lrelu",
+            clamp=self.clamp,
         )
-        if noise_mode == "random":
-            noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
-            x = x + (noise * self.noise_strength).to(x.dtype)
-        elif noise_mode == "const":
-            x = x + (self.noise_const * self.noise_strength).to(x.dtype)
-        clamp = self.clamp * gain if self.clamp is not None else None
-        return bias_act(x, self.bias, act="lrelu", gain=math.sqrt(2) * gain, clamp=clamp)
+
+    def _noise(self, count: int, mode: str) -> torch.Tensor | None:
+        """[N or 1, 1, H, W], or None."""
+        if mode == "random":
+            shape = [count, 1, self.resolution, self.resolution]
+            return torch.randn(shape, device=self.noise_const.device) * self.noise_strength
+        return (self.noise_const * self.noise_strength)[None, None] if mode == "const" else None
 
 
 class ToSpectrum(nn.Module):
-    """One output head: a modulated 1x1 convolution without demodulation, with a style of its own."""
+    """One output head: a modulated 1x1 convolution without demodulation, with a style of its own.
 
-    def __init__(self, in_channels: int, out_channels: int, w_dim: int, clamp: float | None) -> None:
+    It only holds its weights: SynthesisBlock draws all spectra at once.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int) -> None:
         super().__init__()
-        self.clamp = clamp
         self.affine = FullyConnected(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn([out_channels, in_channels, 1, 1]))
         self.bias = nn.Parameter(torch.zeros([out_channels]))
         self.weight_gain = 1 / math.sqrt(in_channels)
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        """x [N, in, H, W], w [N, w_dim] -> [N, out, H, W]."""
-        styles = self.affine(w) * self.weight_gain
-        x = modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return bias_act(x, self.bias, clamp=self.clamp)
+    def modulated(self, w: torch.Tensor) -> torch.Tensor:
+        """w [N, w_dim] -> the weights of each sample, [N, out, in]."""
+        styles = self.affine(w) * self.weight_gain  # [N, in]
+        return self.weight[:, :, 0, 0] * styles[:, None]
 
 
 class SynthesisBlock(nn.Module):
@@ -95,6 +105,7 @@ class SynthesisBlock(nn.Module):
         super().__init__()
         self.is_first = in_channels == 0
         self.num_conv = 1 if self.is_first else 2
+        self.clamp = clamp
         self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS))
         if self.is_first:
             self.const = nn.Parameter(torch.randn([out_channels, resolution, resolution]))
@@ -102,13 +113,16 @@ class SynthesisBlock(nn.Module):
             self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, up=2, clamp=clamp)
         self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution, up=1, clamp=clamp)
         self.heads = nn.ModuleDict(
-            {name: ToSpectrum(out_channels, channels, w_dim, clamp) for name, channels in spectra.items()}
+            {name: ToSpectrum(out_channels, channels, w_dim) for name, channels in spectra.items()}
         )
 
     def forward(
-        self, x: torch.Tensor | None, images: Images | None, ws: torch.Tensor, noise_mode: str
-    ) -> tuple[torch.Tensor, Images]:
-        """ws [N, num_conv + 1, w_dim]; x and images are those of half the resolution, None at the first block."""
+        self, x: torch.Tensor | None, image: torch.Tensor | None, ws: torch.Tensor, noise_mode: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """ws [N, num_conv + 1, w_dim]; x and image are those of half the resolution, None at the first block.
+
+        image: all spectra's channels side by side, float32 [N, C, H, W].
+        """
         layer_ws = iter(ws.unbind(dim=1))
         if self.is_first:
             x = self.const.unsqueeze(0).repeat(ws.shape[0], 1, 1, 1)
@@ -117,11 +131,21 @@ class SynthesisBlock(nn.Module):
             assert x is not None
             x = self.conv0(x, next(layer_ws), noise_mode)  # [N, out, H, W]
         x = self.conv1(x, next(layer_ws), noise_mode)  # [N, out, H, W]
-        w = next(layer_ws)
-        drawn = {name: head(x, w).float() for name, head in self.heads.items()}
-        if images is not None:
-            drawn = {name: upsample2d(images[name], self.resample_filter) + drawn[name] for name in drawn}
+        drawn = self._draw(x, next(layer_ws))
+        if image is not None:
+            drawn = upsample2d(image, self.resample_filter) + drawn
         return x, drawn
+
+    def _draw(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        """The heads' 1x1 convolutions as one product for each sample: [N, I, H, W] -> float32 [N, C, H, W]."""
+        n, _, height, width = x.shape
+        heads = cast(list[ToSpectrum], list(self.heads.values()))
+        weights = torch.cat([head.modulated(w) for head in heads], dim=1)  # [N, C, I]
+        bias = torch.cat([head.bias for head in heads])  # [C]
+        pixels = x.permute(0, 2, 3, 1).reshape(n, height * width, -1)  # [N, H * W, I]; free in channels_last
+        drawn = torch.bmm(pixels, weights.to(x.dtype).transpose(1, 2))  # [N, H * W, C]
+        drawn = drawn.reshape(n, height, width, -1).permute(0, 3, 1, 2)
+        return bias_act(drawn, bias, clamp=self.clamp).float()
 
 
 class SynthesisNetwork(nn.Module):
@@ -139,7 +163,7 @@ class SynthesisNetwork(nn.Module):
         super().__init__()
         if resolution < 8 or resolution & (resolution - 1):
             raise ValueError(f"resolution {resolution} is not a power of two of at least 8")
-        self.resolution = resolution
+        self.resolution, self.spectra = resolution, dict(spectra)
         self.resolutions = [2**level for level in range(2, int(math.log2(resolution)) + 1)]
         widths = [0] + [channels_at(res, channel_base, channel_max) for res in self.resolutions]
         self.num_ws = 0
@@ -153,14 +177,14 @@ class SynthesisNetwork(nn.Module):
         """ws [N, num_ws, w_dim] -> {spectrum: float32 [N, C, H, W]}, nominally in [-1, 1]."""
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode {noise_mode!r} is not one of {NOISE_MODES}")
-        x, images, first = None, None, 0
+        x, image, first = None, None, 0
         for res in self.resolutions:
             block = getattr(self, f"b{res}")
             # The heads of a block and the first layer of the next share one w.
-            x, images = block(x, images, ws[:, first : first + block.num_conv + 1], noise_mode)
+            x, image = block(x, image, ws[:, first : first + block.num_conv + 1], noise_mode)
             first += block.num_conv
-        assert images is not None
-        return images
+        assert image is not None
+        return dict(zip(self.spectra, image.split(list(self.spectra.values()), dim=1), strict=True))
 
 
 class Generator(nn.Module):

@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 from scipy.signal import convolve2d
 from torch.autograd import gradcheck, gradgradcheck
 
-from torch_utils.ops.bias_act import bias_act
+from torch_utils.ops.bias_act import bias_act, reference
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.grid_sample import grid_sample
 from torch_utils.ops.modulated_conv2d import modulated_conv2d
@@ -32,6 +32,25 @@ def test_bias_act_by_hand() -> None:
     assert bias_act(x, b, act="linear", gain=10, clamp=15).tolist() == [[15.0, -15.0]]
     with pytest.raises(ValueError, match="gelu"):
         bias_act(x, act="gelu")
+
+
+@pytest.mark.parametrize("act", ["linear", "lrelu"])
+@pytest.mark.parametrize("clamp", [None, 0.8])
+@pytest.mark.parametrize("noise_batch", [None, 1, 2])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_bias_act_is_its_definition(act: str, clamp: float | None, noise_batch: int | None, scaled: bool) -> None:
+    x, b = normal(2, 3, 4, 5), normal(3, seed=1)
+    scale = normal(2, 3, seed=2) if scaled else None
+    noise = normal(noise_batch, 1, 4, 5, seed=3) if noise_batch else None
+    result = bias_act(x, b, act, 1.3, clamp, scale, noise)
+    assert torch.allclose(result, reference(x, b, scale, noise, act, 1.3, clamp))
+    given = [tensor.requires_grad_() for tensor in (x, b, scale, noise) if tensor is not None]
+
+    def op(x: torch.Tensor, b: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        rest_of = iter(rest)
+        return bias_act(x, b, act, 1.3, clamp, next(rest_of) if scaled else None, next(rest_of, None))
+
+    assert gradcheck(op, given) and gradgradcheck(op, given)
 
 
 # ----------------------------------------------------------------------------
