@@ -10,6 +10,7 @@ import torch
 
 from arcface.backbones import ARCHITECTURES
 from arcface.embed import embed
+from arcface.preprocess import protocol
 from arcface.recognition_config import DEFAULT_EPOCHS, DEFAULTS, RecognitionConfig, build_config
 from arcface.recognition_data import SPECTRA_CHOICES, PictureSet, check_testable, load_pictures, split_identities
 from arcface.recognition_loop import METRICS_FILE, MODEL_FILE, Evaluation, remove_run, train_recognition
@@ -122,7 +123,7 @@ def holdout_test(held_out: PictureSet | None, seed: int) -> Evaluation | None:
                         "num_identities": len(held_out.identities),
                         "detector": model.arch,
                         "detector_sha256": model.fingerprint,
-                        "resize": model.input_size,
+                        "resize": protocol(model.input_size, model.color_order),
                         "seed": seed,
                     }
                 )

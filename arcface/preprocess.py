@@ -44,3 +44,8 @@ def preprocess(images: torch.Tensor, input_size: int, color_order: str = "RGB") 
     if x.shape[1] == 1:
         return x.repeat(1, 3, 1, 1)  # [N, 3, S, S]
     return x.flip(1) if color_order == "BGR" else x  # [N, 3, S, S]
+
+
+def protocol(input_size: int, color_order: str = "RGB") -> str:
+    """The name of what `preprocess` does, for records and cache keys, such as bilinear-antialias-112-rgb."""
+    return f"bilinear-antialias-{input_size}-{color_order.lower()}"
