@@ -83,3 +83,13 @@ def endless_batches(
     generator = torch.Generator().manual_seed(0)
     loader = DataLoader(dataset, batch, sampler=sampler, num_workers=workers, generator=generator, **options)
     return iter(loader)
+
+
+def share_of_pairs(
+    dataset: PairedFaces, batch: int, rank: int = 0, world_size: int = 1, workers: int = 0
+) -> Iterator[dict[str, torch.Tensor]]:
+    """This process's share of all pairs, once, in order: {spectrum: uint8 [N, C, H, W]} with N at most `batch`."""
+    generator = torch.Generator().manual_seed(0)  # see endless_batches
+    indices = range(rank, len(dataset), world_size)
+    for images, _ in DataLoader(dataset, batch, sampler=indices, num_workers=workers, generator=generator):
+        yield images
