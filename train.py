@@ -1,22 +1,28 @@
 """Command line: trains the dual-branch generator on a paired dataset. Options -> TrainingConfig -> training loop."""
 
-import re
+import contextlib
+import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+import torch
 
 from dnnlib.cli import Command, option
-from dnnlib.files import atomic_write_json, make_folder, read_json
 from dnnlib.logger import log_to
+from dnnlib.progress import progress
 from torch_utils import distributed
-from torch_utils.feature_file import FILE_NAME, load_features
+from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features
 from torch_utils.image_tree import PairedTree
+from torch_utils.launch import find_world, launch
 from torch_utils.pair_check import check_features, check_pairs
+from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 from training.augment import AUGMENT_SETS
 from training.config import PRESETS, DatasetFacts, TrainingConfig, TrainingOptions, build_training_config
 from training.dataset import PairedFaces
-from training.snapshots import latest_state, load_state
+from training.run_folder import latest_state, open_run_folder
+from training.snapshots import load_state
 from training.trainer import Trainer
 from training.training_loop import train
 
@@ -48,6 +54,11 @@ from training.training_loop import train
 @option("--mirror", type=click.BOOL, default=False, help="Show every pair flipped left to right as well.")
 @option("--subset", type=int, help="Train on that many pairs only. [default: all]")
 @option("--snap", default=50, help="Ticks between snapshots.")
+@option(
+    "--keep",
+    type=int,
+    help="Newest training states to keep, with their snapshots; the best network stays. [default: all]",
+)
 @option("--tick", type=float, help="Thousands of pairs in a tick. [default: 4]")
 @option("--workers", default=1, help="Processes that read pictures; 0 reads in the training process.")
 @option("--device", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
@@ -55,60 +66,104 @@ from training.training_loop import train
 @option(
     "--resume", metavar="FILE|latest", help="Training state to go on from; latest: the newest below --outdir, if any."
 )
+@option("--gpus", type=int, help="Processes, each on a GPU of its own. [default: 1, or what torchrun has started]")
 @option("--dry-run", is_flag=True, help="Print the configuration and leave.")
-def main(
-    data: str, outdir: str, features: str | None, resume: str | None, device: str, dry_run: bool, **options: Any
-) -> None:
-    """Train a generator of aligned VIS/NIR face pairs, conditioned on identity features."""
-    torch_device = distributed.pick_device(device)
+def main(gpus: int | None, device: str, dry_run: bool, **options: Any) -> None:
+    """Train a generator of aligned VIS/NIR face pairs, conditioned on identity features.
+
+    SIGTERM and SIGUSR1 save the training state and leave with status 75; --resume latest goes on from there.
+    """
+    if dry_run:
+        prepare(gpus or 1, device, dry_run, **options)
+        return
+    world = find_world(gpus, device)
+    launch(world, partial(prepare, world.size, device, dry_run, **options), work)
+
+
+class Plan(NamedTuple):
+    """What all processes must know to do the same work: settings and paths, checked."""
+
+    config: TrainingConfig
+    data: str
+    features: Path
+    device: str
+    outdir: Path
+    name: str  # of a new run, behind its number
+    state: Path | None
+
+
+def prepare(
+    gpus: int,
+    device: str,
+    dry_run: bool,
+    *,
+    data: str,
+    outdir: str,
+    features: str | None,
+    resume: str | None,
+    **options: Any,
+) -> Plan | None:
+    """Checks the inputs, in one process, before anything is made. None: there is nothing to train."""
     tree = PairedTree(data)
-    summary = check_pairs(tree)
-    feature_set = load_features(features or Path(data) / FILE_NAME)
+    with progress(tree.names, desc="check", unit="pair") as names:
+        summary = check_pairs(tree, names)
+    path = Path(features) if features else Path(data) / FILE_NAME
+    feature_set = load_features(path)
     check_features(feature_set, tree)
     facts = DatasetFacts(summary.resolution, summary.pairs, feature_set.features.shape[1])
-    config = build_training_config(TrainingOptions(**options), facts)
+    config = build_training_config(TrainingOptions(gpus=gpus, **options), facts)
     if dry_run:
         click.echo(config.to_text())
-        return
-    state_path = _state_path(resume, outdir)
-    trainer = Trainer(config, torch_device)
-    if state_path:
-        trainer.load(load_state(state_path), f"--resume: {state_path}")
-    if trainer.images_seen >= config.total_kimg * 1000:
-        click.echo(f"Nothing to do: {state_path} has seen {config.total_kimg:g} kimg already.")
-        return
-    sources = {"data": str(Path(data).resolve()), "recognition_model": feature_set.model}
-    run_dir = _run_folder(Path(outdir), state_path, config, sources, options["cfg"])
-    metadata = {"recognition_model": feature_set.model, "feature_norm": feature_set.norm}
-    dataset = PairedFaces(tree, feature_set, config.mirror, config.subset, config.seed)
-    with log_to(run_dir / "log.txt"):
-        click.echo(f"{len(dataset)} pairs of {summary.identities} people at {summary.resolution}x{summary.resolution}")
-        click.echo(f"Writing to {run_dir}" + (f", going on from {state_path}" if state_path else ""))
-        train(trainer, dataset, run_dir, metadata)
-        click.echo(f"Done: {run_dir}")
-
-
-def _state_path(resume: str | None, outdir: str) -> Path | None:
-    if resume is None:
         return None
-    return latest_state(outdir) if resume == "latest" else Path(resume)
+    state = latest_state(outdir) if resume == "latest" else Path(resume) if resume else None
+    return Plan(config, data, path, device, Path(outdir), f"{Path(data).resolve().stem}-{options['cfg']}", state)
 
 
-def _run_folder(outdir: Path, state: Path | None, config: TrainingConfig, sources: dict[str, str], cfg: str) -> Path:
-    """The folder of the state that is resumed, or the next numbered one, with its config.json."""
-    described = {**sources, **config.to_json()}
-    if state is not None and state.parent.parent.resolve() == outdir.resolve():
-        known = read_json(state.parent / "config.json", "--resume")
-        changed = sorted(key for key in described if known.get(key) != described[key])
+def work(plan: Plan, stop: StopSignals) -> None:
+    """Trains; called by every process. Rank 0 alone prints and makes files."""
+    config, say = plan.config, click.echo if distributed.rank() == 0 else _silent
+    device, dataset, features = distributed.everywhere(partial(_open, plan))
+    trainer = Trainer(config, device)
+    distributed.everywhere(partial(_load_state, trainer, plan.state))
+    if trainer.images_seen >= config.total_kimg * 1000:
+        say(f"Nothing to do: {plan.state} has seen {config.total_kimg:g} kimg already.")
+        return
+    described = {"data": str(Path(plan.data).resolve()), "recognition_model": features.model, **config.to_json()}
+    run_dir, changed = distributed.from_rank_zero(
+        partial(open_run_folder, plan.outdir, plan.state, described, plan.name)
+    )
+    with log_to(run_dir / "log.txt") if distributed.rank() == 0 else contextlib.nullcontext():
+        people = len(set(dataset.tree.identities))
+        say(f"{len(dataset)} pairs of {people} people at {config.resolution}x{config.resolution}")
+        say(f"Writing to {run_dir}" + (f", going on from {plan.state}" if plan.state else ""))
         if changed:
-            click.echo(f"Settings that differ from {state.parent}/config.json: {', '.join(changed)}")
-        atomic_write_json(state.parent / "config.json", described)
-        return state.parent
-    numbers = [int(found[1]) for path in outdir.glob("*") if (found := re.match(r"(\d{5})-", path.name))]
-    run_dir = outdir / f"{max(numbers, default=-1) + 1:05d}-{Path(sources['data']).stem}-{cfg}"
-    make_folder(run_dir, "--outdir")
-    atomic_write_json(run_dir / "config.json", described)
-    return run_dir
+            say(f"Settings that differ from those of the state's run: {', '.join(changed)}")
+        if note := trainer.change_of_processes():
+            say(note)
+        metadata = {"recognition_model": features.model, "feature_norm": features.norm}
+        finished = train(trainer, dataset, run_dir, metadata, stop=stop)
+        say(
+            f"Done: {run_dir}" if finished else f"Asked to stop: saved in {run_dir}; --resume latest goes on from there"
+        )
+    if not finished:
+        sys.exit(EXIT_REQUEUE)
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+def _open(plan: Plan) -> tuple[torch.device, PairedFaces, FeatureSet]:
+    """This process's device and its view of the data, which `prepare` has checked."""
+    features = load_features(plan.features)
+    config = plan.config
+    dataset = PairedFaces(PairedTree(plan.data), features, config.mirror, config.subset, config.seed)
+    return distributed.pick_device(plan.device), dataset, features
+
+
+def _load_state(trainer: Trainer, state: Path | None) -> None:
+    if state is not None:
+        trainer.load(load_state(state), f"--resume: {state}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """Command lines in one manner: hyphened names with underscore aliases, one-line errors, exit status 2."""
 
+import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
-from dnnlib.errors import UserError
+from dnnlib.errors import SharedUserError, UserError
 
 EXIT_USER_ERROR = 2
+LINGER_SECONDS = 2.0  # a launcher ends all processes as soon as one leaves: the one that tells comes first
 
 
 def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -35,6 +38,14 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _tell(text: str, shared: bool) -> None:
+    """One line on stderr; of a mistake that all processes of a launcher share, only the first one's."""
+    if not shared or os.environ.get("RANK", "0") == "0":
+        click.echo(f"Error: {_one_line(text)}", err=True)
+    else:
+        time.sleep(LINGER_SECONDS)
+
+
 class _OneLineErrors:
     """Mixin: runs the command, and answers the user's mistakes with one line on stderr and status 2."""
 
@@ -47,10 +58,10 @@ class _OneLineErrors:
             click.echo(error.format_message())
             sys.exit(EXIT_USER_ERROR)
         except click.ClickException as error:
-            click.echo(f"Error: {_one_line(error.format_message())}", err=True)
+            _tell(error.format_message(), shared=True)
             sys.exit(EXIT_USER_ERROR)
         except UserError as error:
-            click.echo(f"Error: {_one_line(str(error))}", err=True)
+            _tell(str(error), shared=isinstance(error, SharedUserError))
             sys.exit(EXIT_USER_ERROR)
         except (click.Abort, KeyboardInterrupt):
             click.echo("Interrupted: what is finished stays; the same command goes on from there.", err=True)

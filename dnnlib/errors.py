@@ -1,4 +1,4 @@
-"""The one exception that stands for the user's mistake."""
+"""The exception that stands for the user's mistake."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     Scripts turn it into that line on stderr and exit status 2, without a traceback.
     Anything else that escapes is a fault of ours and keeps its traceback (status 1).
     """
+
+
+class SharedUserError(UserError):
+    """A mistake that all processes of a launcher (torchrun) meet alike: the first of them tells the user."""

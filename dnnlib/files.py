@@ -16,6 +16,17 @@ StrPath = str | os.PathLike[str]
 
 
 @contextlib.contextmanager
+def full_disk_named(path: StrPath) -> Iterator[None]:
+    """Turns a full disk inside the block into a UserError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{path}: the disk is full; what is finished stays, free some space and go on") from error
+        raise
+
+
+@contextlib.contextmanager
 def atomic_path(path: StrPath) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is flushed and renamed over `path`.
 
@@ -33,15 +44,12 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{target}: the disk is full; what is finished stays, free some space and go on") from error
-        raise
+        with full_disk_named(target):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,7 +68,7 @@ def make_folder(path: StrPath, option: str) -> None:
         raise UserError(f"{option}: {path}: cannot be made a folder ({error.strerror})") from error
 
 
-def atomic_write_bytes(path: StrPath, data: bytes) -> None:
+def atomic_write_bytes(path: StrPath, data: bytes | memoryview) -> None:
     """Writes `data` to `path`, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
@@ -74,7 +82,7 @@ def atomic_write_json(path: StrPath, value: Any) -> None:
 def append_line(path: StrPath, value: dict[str, Any]) -> None:
     """Appends one JSON line to `path` in a single write, so that a reader never sees half of it but at a crash."""
     line = (json.dumps(value) + "\n").encode()
-    with open(path, "ab") as file:
+    with full_disk_named(path), open(path, "ab") as file:
         file.write(line)
 
 

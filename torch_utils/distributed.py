@@ -1,17 +1,21 @@
-"""Processes and devices: one code path for a CPU, one GPU, many GPUs, many nodes.
+"""What processes do together: one code path for a CPU, one GPU, many GPUs, many nodes.
 
-Without a process group every function here is the trivial case of one process.
+Without a process group every function here is the trivial case of one process. `launch.py` starts the processes.
+Tensors on the CPU travel by gloo, those on a GPU by NCCL, in the same group.
 """
 
-from collections.abc import Iterable
-from typing import TypeVar
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from dnnlib.errors import UserError
+from dnnlib.errors import SharedUserError, UserError
 
 M = TypeVar("M", bound=torch.nn.Module)
+T = TypeVar("T")
+CPU = torch.device("cpu")
 
 
 def is_running() -> bool:
@@ -29,22 +33,34 @@ def world_size() -> int:
     return dist.get_world_size() if is_running() else 1
 
 
+def local_rank() -> int:
+    """This process's number on its machine."""
+    return int(os.environ.get("LOCAL_RANK", 0)) if is_running() else 0
+
+
+# ----------------------------------------------------------------------------
+# Devices.
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """`--device`: auto (this process's GPU where there is one, else the CPU), a torch device's name, or a GPU's number.
 
+    Where several processes work together, auto and cuda are the GPU of the process's number on its machine.
     Raises UserError where there is no such device.
     """
     count = torch.cuda.device_count()
     if name == "auto":
-        name = f"cuda:{rank() % count}" if count else "cpu"
+        name = "cuda" if count else "cpu"
     try:
         device = torch.device(f"cuda:{name}" if name.isdigit() else name)
     except RuntimeError as error:
         raise UserError(f"--device: {name}: no such device; cpu, cuda, the number of a GPU, or auto") from error
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device: {name}: only cpu, cuda, the number of a GPU, or auto")
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise UserError(f"--device: {name}: this machine has {count} usable GPUs; cpu or auto would work")
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", local_rank())
+    if device.type == "cuda" and device.index >= count:
+        raise UserError(f"--device: {device}: this machine has {count} usable GPUs; cpu or auto would work")
     return device
 
 
@@ -53,16 +69,69 @@ def to_device(module: M, device: torch.device | str) -> M:
     return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+# ----------------------------------------------------------------------------
+# Agreement: Python values, over the CPU.
+
+
 def barrier() -> None:
     """Waits for all processes."""
     if is_running():
-        dist.barrier()
+        dist.all_reduce(torch.zeros([1]))
+
+
+def any_of(flag: bool) -> bool:
+    """Whether `flag` is true in any process; the GPU is not waited for."""
+    return bool(all_reduce_sum(torch.tensor([float(flag)])).item()) if is_running() else flag
+
+
+def from_rank_zero(make: Callable[[], T]) -> T:
+    """What rank 0's call of `make` returns, on every rank; a UserError there is raised on every rank."""
+    if not is_running():
+        return make()
+    outcome: list[Any] = [_outcome(make) if rank() == 0 else None]
+    dist.broadcast_object_list(outcome, src=0, device=CPU)
+    return _unpack(outcome)
+
+
+def everywhere(make: Callable[[], T]) -> T:
+    """Calls `make` on every rank; the first rank's UserError, if any, is raised on every rank."""
+    if not is_running():
+        return make()
+    outcome = _outcome(make)
+    errors: list[Any] = [None] * world_size()
+    dist.all_gather_object(errors, outcome[1])
+    return _unpack([outcome, *((None, error) for error in errors)])
+
+
+def _outcome(make: Callable[[], T]) -> tuple[Any, str | None]:
+    try:
+        return make(), None
+    except UserError as error:
+        return None, str(error)
+
+
+def _unpack(outcomes: Sequence[tuple[Any, str | None]]) -> Any:
+    for _, error in outcomes:
+        if error is not None:
+            raise SharedUserError(error)
+    return outcomes[0][0]
+
+
+# ----------------------------------------------------------------------------
+# Tensors.
 
 
 def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
     """Replaces `tensor` by its sum over all processes, in place, and returns it."""
     if is_running():
         dist.all_reduce(tensor)
+    return tensor
+
+
+def all_reduce_mean(tensor: torch.Tensor) -> torch.Tensor:
+    """Replaces `tensor` by its mean over all processes, in place, and returns it."""
+    if is_running():
+        all_reduce_sum(tensor).div_(world_size())
     return tensor
 
 
@@ -73,18 +142,22 @@ def broadcast_module(module: torch.nn.Module) -> None:
             dist.broadcast(tensor.detach(), src=0)
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> torch.Tensor | None:
-    """Averages the gradients of `parameters` over all processes, as one flat tensor, which is returned.
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> list[torch.Tensor]:
+    """Averages the gradients of `parameters` over all processes, in one message, and returns those there are.
 
-    The gradients become views of it. None where no parameter has a gradient.
+    Every process must have gradients of the same parameters.
     """
     withs = [parameter for parameter in parameters if parameter.grad is not None]
-    if not withs:
-        return None
-    flat = torch.cat([parameter.grad.flatten() for parameter in withs if parameter.grad is not None])
-    if is_running():
-        all_reduce_sum(flat)
-        flat /= world_size()
-    for parameter, piece in zip(withs, flat.split([parameter.numel() for parameter in withs]), strict=True):
-        parameter.grad = piece.reshape(parameter.shape)
-    return flat
+    if is_running() and withs:
+        flat = torch.empty([sum(parameter.numel() for parameter in withs)], device=withs[0].device)
+        for parameter, piece in zip(withs, flat.split([parameter.numel() for parameter in withs]), strict=True):
+            # The message's order is that of the parameters' memory, the same everywhere, and the optimiser's favourite.
+            view = piece.as_strided(parameter.shape, parameter.stride(), piece.storage_offset())
+            parameter.grad = view.copy_(parameter.grad)
+        all_reduce_mean(flat)
+    return [parameter.grad for parameter in withs if parameter.grad is not None]
+
+
+def all_finite(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether every element is finite (and small enough for its square); waits for the device."""
+    return not tensors or bool(torch.stack(torch._foreach_norm(list(tensors))).isfinite().all())

@@ -54,7 +54,9 @@ def path_lengths(images: Images, ws: torch.Tensor, noise: Images) -> torch.Tenso
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()  # [N]
 
 
-def path_length_penalty(lengths: torch.Tensor, mean: torch.Tensor, decay: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(length - running mean)^2, [N], and the mean moved by `decay` towards this batch's (no gradient through it)."""
-    moved = mean.lerp(lengths.detach().mean(), decay)
+def path_length_penalty(
+    lengths: torch.Tensor, average: torch.Tensor, mean: torch.Tensor, decay: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(length - running mean)^2, [N], and the mean moved by `decay` towards `average`, that of this batch."""
+    moved = mean.lerp(average, decay)
     return (lengths - moved).square(), moved

@@ -83,6 +83,7 @@ class TrainingOptions:
     mirror: bool = False
     subset: int | None = None
     snap: int = 50
+    keep: int | None = None
     tick: float | None = None
     workers: int = 1
 
@@ -108,6 +109,7 @@ class TrainingConfig:
     batch_gpu: int  # pictures a process handles at once; the rest follows in further rounds
     kimg_per_tick: float
     snapshot_ticks: int
+    keep: int | None  # newest training states that are kept, with their snapshots; None: all
     workers: int
 
     generator: dict[str, Any]  # constructor arguments
@@ -167,6 +169,7 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
         batch_gpu=batch_gpu,
         kimg_per_tick=options.tick if options.tick is not None else 4,
         snapshot_ticks=options.snap,
+        keep=options.keep,
         workers=options.workers,
         generator={
             "resolution": resolution,
@@ -244,6 +247,7 @@ def _check(options: TrainingOptions, data: DatasetFacts) -> None:
     _check_range("--fmaps", options.fmaps, 1 / 256, 8)
     _check_range("--nir-weight", options.nir_weight, 0, None)
     _check_range("--snap", options.snap, 1, None)
+    _check_range("--keep", options.keep, 1, None)
     _check_range("--workers", options.workers, 0, None)
     _check_range("--subset", options.subset, 1, data.pairs)
     for option, above_zero in (("--lr", options.lr), ("--kimg", options.kimg), ("--tick", options.tick)):

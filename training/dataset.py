@@ -1,12 +1,13 @@
 """Pairs and their identity features for training, in an order that depends on nothing but the seed."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from torch_utils import stop_signals
 from torch_utils.feature_file import FeatureSet
 from torch_utils.image_tree import PairedTree
 from torch_utils.spectra import SPECTRA
@@ -75,14 +76,17 @@ class EndlessSampler(Sampler[int]):
 
 def endless_batches(
     dataset: PairedFaces, batch: int, seed: int, rank: int, world_size: int, start: int, workers: int
-) -> Iterator[Batch]:
-    """Batches of this process, `batch` pairs each, from position `start` on; read by `workers` processes (0: none)."""
+) -> Generator[Batch, None, None]:
+    """Batches of this process, `batch` pairs each, from position `start` on; read by `workers` processes (0: none).
+
+    Closing the generator ends the workers.
+    """
     sampler = EndlessSampler(len(dataset), seed, rank, world_size, start)
     options: dict[str, Any] = {"prefetch_factor": 2, "persistent_workers": True} if workers else {}
     # The loader draws a number for its workers' seeds from a generator of its own: training's stays untouched.
     generator = torch.Generator().manual_seed(0)
-    loader = DataLoader(dataset, batch, sampler=sampler, num_workers=workers, generator=generator, **options)
-    return iter(loader)
+    options["worker_init_fn"] = stop_signals.ignore
+    yield from DataLoader(dataset, batch, sampler=sampler, num_workers=workers, generator=generator, **options)
 
 
 def share_of_pairs(

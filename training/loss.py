@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from torch_utils import distributed
 from torch_utils.training_stats import Stats
 from training.adversarial import (
     Images,
@@ -98,7 +99,8 @@ class DualLoss(nn.Module):
         count = max(len(z) // self.settings.path_length_shrink, 1)
         images, ws = self._draw(z[:count], c[:count])
         lengths = path_lengths(images, ws, {name: torch.randn_like(image) for name, image in images.items()})
-        penalty, mean = path_length_penalty(lengths, self.path_length_mean, self.settings.path_length_decay)
+        average = distributed.all_reduce_mean(lengths.detach().mean())  # so that all processes have the same mean
+        penalty, mean = path_length_penalty(lengths, average, self.path_length_mean, self.settings.path_length_decay)
         if bool(mean.isfinite()):  # one overflow must not spoil the mean for good
             self.path_length_mean.copy_(mean)
         self.stats.report("loss/path_length", lengths)

@@ -45,9 +45,9 @@ class Phase:
             self.backward(*arguments, weight=self.interval / len(rounds))
         for network in self.networks:
             network.requires_grad_(False)
-        flat = distributed.average_gradients(self.parameters)
-        if flat is None or not bool(flat.isfinite().all()):
-            return flat is None
+        gradients = distributed.average_gradients(self.parameters)
+        if not distributed.all_finite(gradients):
+            return False  # on every rank alike: the averages are the same
         self.optimizer.step()
         return True
 

@@ -1,5 +1,6 @@
 """What training writes: generators that others load, states to go on from, grids to look at."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_path, atomic_write_bytes
+from dnnlib.files import StrPath, atomic_write_bytes
 from torch_utils.distributed import to_device
 from torch_utils.image_tree import encode_png
 from torch_utils.images import image_grid, to_uint8
@@ -78,6 +79,15 @@ def load_generator(path: StrPath, device: torch.device | str = "cpu", option: st
     return to_device(generator.eval().requires_grad_(False), device)
 
 
+def snapshot_images(path: StrPath) -> int | None:
+    """images_seen in a generator's header; None where it cannot be read."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return int(json.loads((file.metadata() or {})[GENERATOR_FORMAT])["metadata"]["images_seen"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
 def _build(kwargs: dict[str, Any], where: str) -> Generator:
     """The network without memory behind it, so that a hostile header cannot ask for much."""
     try:
@@ -120,8 +130,10 @@ def load_strictly(module: torch.nn.Module, state: dict[str, torch.Tensor], where
 
 def save_state(path: StrPath, state: dict[str, Any]) -> None:
     """Writes a state of tensors, numbers, strings and plain containers, atomically."""
-    with atomic_path(path) as temporary:
-        torch.save({"format": STATE_FORMAT, **state}, temporary)
+    # By way of memory: torch.save into a file reports a full disk as an error of its own.
+    buffer = io.BytesIO()
+    torch.save({"format": STATE_FORMAT, **state}, buffer)
+    atomic_write_bytes(path, buffer.getbuffer())
 
 
 def load_state(path: StrPath, option: str = "--resume") -> dict[str, Any]:
@@ -136,12 +148,6 @@ def load_state(path: StrPath, option: str = "--resume") -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         raise UserError(f"{where}: not a training state of this version; training-state-*.pt of train.py is needed")
     return state
-
-
-def latest_state(outdir: StrPath) -> Path | None:
-    """The newest training state in or below `outdir`; None where there is none."""
-    states = sorted(Path(outdir).glob("**/training-state-*.pt"), key=lambda path: (path.stat().st_mtime_ns, path))
-    return states[-1] if states else None
 
 
 # ----------------------------------------------------------------------------

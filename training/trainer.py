@@ -40,6 +40,7 @@ class Trainer:
     iteration: int = 0
     seconds: float = 0.0  # of training, over all sittings
     skipped: int = 0  # optimiser steps not taken because a gradient was not finite
+    processes_before: int | None = None  # that worked on the state that was loaded
     stats: Stats = field(default_factory=Stats)
 
     def __post_init__(self) -> None:
@@ -95,6 +96,8 @@ class Trainer:
                         "has diverged; go on from an earlier state with a lower --lr or a higher --gamma"
                     )
                 self.stats.report("progress/skipped_steps", 1.0)
+        # Each process has moved the mean w by its own share; their mean is what one process would have.
+        distributed.all_reduce_mean(self.generator.mapping.w_avg)
         self.ema.update(self.generator, self.images_seen, config.batch)
         self.images_seen += config.batch
         self.iteration += 1
@@ -148,15 +151,17 @@ class Trainer:
         }
 
     def state(self) -> dict[str, Any]:
-        """All that `load` needs: tensors, numbers and plain containers."""
+        """All that `load` needs: tensors, numbers, plain containers. Every process must call it, and gets the same."""
+        sums = self.ada.sums if self.ada is not None else {}
         return {
             **{name: part.state_dict() for name, part in self._stateful().items()},
-            "ada_sums": dict(self.ada.sums) if self.ada is not None else {},
+            "ada_sums": {name: distributed.all_reduce_sum(total.clone()) for name, total in sums.items()},
             "counters": {
                 "images_seen": self.images_seen,
                 "iteration": self.iteration,
                 "seconds": self.seconds,
                 "skipped": self.skipped,
+                "processes": distributed.world_size(),
             },
         }
 
@@ -176,16 +181,27 @@ class Trainer:
                 else:
                     _load_optimizer(part, state[name])
             if self.ada is not None:
-                for name, sums in state["ada_sums"].items():
-                    self.ada.sums[name].copy_(sums)
+                for name, total in state["ada_sums"].items():  # of all processes: one of them goes on with it
+                    self.ada.sums[name].copy_(total * (distributed.rank() == 0))
             counters = state["counters"]
             self.images_seen, self.iteration = int(counters["images_seen"]), int(counters["iteration"])
             self.seconds, self.skipped = float(counters["seconds"]), int(counters["skipped"])
+            self.processes_before = int(counters.get("processes", distributed.world_size()))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"{where}: not a whole training state ({error!r})") from error
         if self.ada is None:
             for pipe in self.pipes.values():
                 pipe.p.fill_(self.config.augment_p)
+
+    def change_of_processes(self) -> str | None:
+        """What differs from now on because another number of processes has saved the state; None: nothing does."""
+        before, now = self.processes_before, distributed.world_size()
+        if before in (None, now):
+            return None
+        return (
+            f"The state is of {before} processes, now there are {now}: the order of the data stays, a process's share "
+            f"of a batch is {self.config.batch // now} pairs, and what is drawn at random differs from here on"
+        )
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

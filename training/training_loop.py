@@ -1,5 +1,6 @@
 """The training loop: batches, iterations, ticks, snapshots."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -9,18 +10,23 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dnnlib.files import append_line, atomic_write_bytes, read_lines
+from dnnlib.files import append_line, atomic_write_bytes, full_disk_named, read_lines
 from dnnlib.progress import progress
 from torch_utils import distributed
 from torch_utils.images import from_uint8
 from torch_utils.streams import stream
 from torch_utils.training_stats import Moments
 from training.dataset import PairedFaces, endless_batches
+from training.run_folder import GRID, NETWORK, STATE, STATS_FILE, link_best, offer_best, prune, stamp
 from training.snapshots import grid_shape, save_generator, save_grids, save_state
 from training.trainer import Trainer
 
 DRAW_BATCH = 16
-SnapshotCallback = Callable[[Path, int], None]  # (network snapshot, images seen)
+SnapshotCallback = Callable[[Path, int], dict[str, float]]  # (network snapshot, images seen) -> {metric: value}
+
+
+def _never() -> bool:
+    return False
 
 
 def train(
@@ -29,35 +35,46 @@ def train(
     run_dir: Path,
     metadata: dict[str, Any],
     on_snapshot: SnapshotCallback | None = None,
-) -> None:
-    """Trains until its configuration's total_kimg, writing into `run_dir` (rank 0).
+    best_by: tuple[str, bool] | None = None,
+    stop: Callable[[], bool] = _never,
+) -> bool:
+    """Trains until its configuration's total_kimg, writing into `run_dir` (rank 0). Returns whether it got there.
 
     metadata: what the generators' headers say of their conditions. on_snapshot: called by every process after each
-    network snapshot.
+    network snapshot, returns metrics by name. best_by: which of them chooses best-network.safetensors, and whether
+    higher is better. stop: called by every process after each iteration, with the same answer; when it says so,
+    everything is saved and training ends early, without metrics, because there may be little time.
     """
     config = trainer.config
     world, rank = distributed.world_size(), distributed.rank()
-    batches = endless_batches(
+    loading = endless_batches(
         dataset, config.batch // world, config.seed, rank, world, trainer.images_seen, config.workers
     )
     conditions = torch.from_numpy(dataset.features).to(trainer.device)
-    recorder = Recorder(trainer, dataset, run_dir, metadata)
     total, tick_images = int(config.total_kimg * 1000), max(int(config.kimg_per_tick * 1000), 1)
 
     bar: tqdm = progress(desc="train", total=total, unit="img", initial=trainer.images_seen, show=rank == 0)
-    with bar:
+    with (
+        full_disk_named(run_dir),
+        contextlib.closing(Recorder(trainer, dataset, run_dir, metadata)) as recorder,
+        contextlib.closing(loading) as batches,
+        bar,
+    ):
         while trainer.images_seen < total:
-            began, tick = time.perf_counter(), trainer.images_seen // tick_images
-            while trainer.images_seen < total and trainer.images_seen // tick_images == tick:
+            began, tick, leaving = time.perf_counter(), trainer.images_seen // tick_images, False
+            while trainer.images_seen < total and trainer.images_seen // tick_images == tick and not leaving:
                 trainer.step(next(batches), conditions)
                 bar.update(config.batch)
+                leaving = stop()
             trainer.seconds += time.perf_counter() - began
-            bar.write(recorder.tick())
-            if trainer.images_seen >= total or (tick + 1) % config.snapshot_ticks == 0:
+            recorder.tick(bar)
+            if trainer.images_seen >= total or leaving or (tick + 1) % config.snapshot_ticks == 0:
                 snapshot = recorder.save()
-                if on_snapshot is not None:
-                    on_snapshot(snapshot, trainer.images_seen)
-    recorder.close()
+                if on_snapshot is not None and not leaving:
+                    recorder.note_metrics(snapshot, on_snapshot(snapshot, trainer.images_seen), best_by)
+            if leaving and trainer.images_seen < total:
+                return False
+    return True
 
 
 class Recorder:
@@ -74,6 +91,7 @@ class Recorder:
         self.c = torch.stack([dataset.feature(index) for index in chosen])
         if self.writes:
             self._forget_later_ticks()
+            link_best(run_dir)
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
             self.board = SummaryWriter(str(run_dir))
@@ -84,13 +102,13 @@ class Recorder:
 
     def _forget_later_ticks(self) -> None:
         """Drops the lines of stats.jsonl behind the state that training goes on from: they come again."""
-        path = self.run_dir / "stats.jsonl"
+        path, limit = self.run_dir / STATS_FILE, self.trainer.images_seen + 0.5
         if path.exists():
-            kept = [line for line in read_lines(path) if line["progress/kimg"] * 1000 <= self.trainer.images_seen + 0.5]
+            kept = [line for line in read_lines(path) if line["progress/kimg"] * 1000 <= limit]
             atomic_write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
-    def tick(self) -> str:
-        """One line of stats.jsonl from what was reported since the last; returns the line to be printed."""
+    def tick(self, bar: tqdm) -> None:
+        """One line of stats.jsonl from what was reported since the last, and one above the bar."""
         trainer = self.trainer
         moments = trainer.stats.collect()
         images, seconds = trainer.images_seen - self.images, trainer.seconds - self.seconds
@@ -104,16 +122,16 @@ class Recorder:
         }
         if self.writes:
             spread = {name: {"mean": m.mean, "sd": m.sd, "count": m.number} for name, m in moments.items()}
-            append_line(self.run_dir / "stats.jsonl", {"time": time.time(), **scalars, **spread})
+            append_line(self.run_dir / STATS_FILE, {"time": time.time(), **scalars, **spread})
+            bar.write(_line(sorted(trainer.discriminators), scalars, moments))
             for name, value in {**scalars, **{name: m.mean for name, m in moments.items()}}.items():
                 self.board.add_scalar(name, value, global_step=trainer.images_seen)
-        return _line(sorted(trainer.discriminators), scalars, moments)
 
     def save(self) -> Path:
         """Grid, network snapshot and state of this moment; returns the snapshot's path."""
-        trainer = self.trainer
-        stamp = f"{trainer.images_seen // 1000:06d}"
-        snapshot = self.run_dir / f"network-snapshot-{stamp}.safetensors"
+        trainer, name = self.trainer, stamp(self.trainer.images_seen)
+        snapshot = self.run_dir / NETWORK.format(stamp=name)
+        state = trainer.state()
         if self.writes:
             averaged = trainer.ema.averaged
             drawn = [
@@ -121,11 +139,25 @@ class Recorder:
                 for z, c in zip(self.z.split(DRAW_BATCH), self.c.split(DRAW_BATCH), strict=True)
             ]
             grids = {name: torch.cat([images[name] for images in drawn]) for name in drawn[0]}
-            save_grids(self.run_dir, f"fakes-{stamp}", grids, self.columns)
+            save_grids(self.run_dir, GRID.format(stamp=name), grids, self.columns)
             save_generator(snapshot, averaged, {**self.metadata, "images_seen": trainer.images_seen})
-            save_state(self.run_dir / f"training-state-{stamp}.pt", trainer.state())
+            save_state(self.run_dir / STATE.format(stamp=name), state)
+            prune(self.run_dir, trainer.config.keep)
         distributed.barrier()
         return snapshot
+
+    def note_metrics(self, snapshot: Path, values: dict[str, float], best_by: tuple[str, bool] | None) -> None:
+        """Writes the metrics of a snapshot, and makes it the best network if it is."""
+        if not self.writes or not values:
+            return
+        images = self.trainer.images_seen
+        named = {f"metrics/{name}": float(value) for name, value in values.items()}
+        append_line(self.run_dir / STATS_FILE, {"time": time.time(), "progress/kimg": images / 1000, **named})
+        for name, value in named.items():
+            self.board.add_scalar(name, value, global_step=images)
+        if best_by is not None and best_by[0] in values:
+            metric, higher = best_by
+            offer_best(self.run_dir, snapshot, images, metric, float(values[metric]), higher)
 
     def close(self) -> None:
         """Flushes the TensorBoard events."""

@@ -58,6 +58,8 @@ def test_path_length_is_the_root_of_the_mean_over_layers() -> None:
 
 
 def test_path_length_penalty_by_hand() -> None:
-    penalty, mean = path_length_penalty(torch.tensor([2.0, 4.0]), torch.tensor(1.0), decay=0.5)
+    penalty, mean = path_length_penalty(
+        torch.tensor([2.0, 4.0]), average=torch.tensor(3.0), mean=torch.tensor(1.0), decay=0.5
+    )
     assert mean.item() == pytest.approx(2.0)  # half way from 1 to 3
     assert penalty.tolist() == pytest.approx([0.0, 4.0])
