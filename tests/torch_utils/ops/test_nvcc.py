@@ -1,0 +1,70 @@
+"""nvcc compiles every kernel for the architectures that we name, without a warning and without spilling registers."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from torch_utils.ops import build
+
+ARCHITECTURES = "7.5;8.0;9.0;12.0"
+# What torch adds to every .cu file: half's operators and implicit conversions are not to be relied on.
+TORCH_DEFINES = [
+    f"-D__CUDA_NO_{name}__"
+    for name in ("HALF_OPERATORS", "HALF_CONVERSIONS", "BFLOAT16_CONVERSIONS", "HALF2_OPERATORS")
+]
+
+
+def spills(text: str) -> dict[tuple[str, str], int]:
+    """Output of ptxas -v -> (kernel, architecture) -> bytes that lie in local memory instead of registers."""
+    found, key = {}, None
+    for line in text.splitlines():
+        if entry := re.search(r"Compiling entry function '(\w+)' for '(\w+)'", line):
+            key = (entry[1], entry[2])
+        elif counts := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            assert key is not None, line
+            found[key] = sum(int(count) for count in counts.groups())
+            key = None
+    return found
+
+
+def test_a_spill_would_be_seen() -> None:
+    text = """
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function '_Z4tilePf' for 'sm_75'
+ptxas info    : Function properties for _Z4tilePf
+    16 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 255 registers, 400 bytes cmem[0]
+ptxas info    : Compiling entry function '_Z4tilePf' for 'sm_80'
+ptxas info    : Function properties for _Z4tilePf
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+"""
+    assert spills(text) == {("_Z4tilePf", "sm_75"): 36, ("_Z4tilePf", "sm_80"): 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", sorted(path.name for path in build.CSRC.glob("*.cu")))
+def test_kernels_compile_for_all_architectures_without_spilling(source: str, tmp_path: Path) -> None:
+    try:
+        nvcc = build.find_toolkit() / "bin" / "nvcc"
+    except build.BuildError as error:
+        pytest.skip(str(error))
+    assert source in build.CUDA_SOURCES
+    command = [
+        str(nvcc),
+        "-O3",
+        "-std=c++17",
+        *build.gencode(ARCHITECTURES),
+        "-Werror",
+        "all-warnings",
+        "-Xptxas",
+        "-v",
+    ]
+    command += [*TORCH_DEFINES, "-c", str(build.CSRC / source), "-o", str(tmp_path / "kernels.o")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = spills(result.stdout + result.stderr)
+    assert {arch for _, arch in found} == {f"sm_{arch.replace('.', '')}" for arch in ARCHITECTURES.split(";")}
+    assert len(found) >= 4 * 24, "fewer kernels than types, layouts and widths make"
+    assert not {key: count for key, count in found.items() if count}
