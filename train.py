@@ -16,6 +16,7 @@ from torch_utils import distributed
 from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features
 from torch_utils.image_tree import PairedTree
 from torch_utils.launch import find_world, launch
+from torch_utils.ops import kernels
 from torch_utils.pair_check import check_features, check_pairs
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 from training.augment import AUGMENT_SETS
@@ -123,6 +124,7 @@ def work(plan: Plan, stop: StopSignals) -> None:
     """Trains; called by every process. Rank 0 alone prints and makes files."""
     config, say = plan.config, click.echo if distributed.rank() == 0 else _silent
     device, dataset, features = distributed.everywhere(partial(_open, plan))
+    kernels.prepare(device)
     trainer = Trainer(config, device)
     distributed.everywhere(partial(_load_state, trainer, plan.state))
     if trainer.images_seen >= config.total_kimg * 1000:

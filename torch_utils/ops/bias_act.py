@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from torch_utils.ops.kernels import current_stream, kernels_for
+
 LRELU_SLOPE = 0.2
 DEFAULT_GAIN = {"linear": 1.0, "lrelu": math.sqrt(2)}
 Optional = torch.Tensor | None
@@ -112,6 +114,9 @@ def _forward(
     x: torch.Tensor, b: Optional, scale: Optional, noise: Optional, act: str, gain: float, clamp: float | None
 ) -> torch.Tensor:
     """reference() in as few passes over memory as there can be: the gain, above 0, moves into the small factors."""
+    if (kernels := kernels_for(x)) is not None:
+        limit = -1.0 if clamp is None else clamp
+        return kernels.bias_act(x, b, scale, noise, act, gain, limit, current_stream(x))
     factor = gain if scale is None else _channels(scale * gain, x)
     y = x * factor if b is None else torch.addcmul(_channels(b[None] * gain, x), x, _as_tensor(factor, x))
     if noise is not None:
@@ -123,6 +128,8 @@ def _forward(
 
 def _masked(grad: torch.Tensor, y: torch.Tensor, act: str, gain: float, clamp: float | None) -> torch.Tensor:
     """grad times the derivative of the result y by what went into the activation."""
+    if (kernels := kernels_for(y)) is not None:
+        return kernels.bias_act_grad(grad, y, act, gain, -1.0 if clamp is None else clamp, current_stream(y))
     if act == "lrelu":
         result = torch.ops.aten.leaky_relu_backward(grad, y, LRELU_SLOPE, True)
         if gain != 1:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from torch_utils.ops.kernels import current_stream, kernels_for
+
 Padding = Sequence[int]  # [left, right, top, bottom], counted after upsampling; negative crops
 
 
@@ -71,6 +73,8 @@ class _Upfirdn2d(torch.autograd.Function):
 def _upfirdn2d(
     x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: tuple[int, ...], flip_filter: bool
 ) -> torch.Tensor:
+    if (kernels := kernels_for(x)) is not None:
+        return kernels.upfirdn2d(x, f, up, down, padding, flip_filter, 1.0, current_stream(x))
     channels = x.shape[1]
     f = (f if flip_filter else f.flip([0, 1])).to(x.dtype)
     if up > 1:
