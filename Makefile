@@ -14,7 +14,7 @@ export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/cache/torch_extensions
 DEMO_TRAINING   := --kimg 10 --tick 1 --snap 5 --fmaps 0.03125 --lr 0.007 --gamma 0.3
 DEMO_GENERATION := --ids 12 --samples-per-id 6 --identities real-like --noise-mode none
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 $(VENV)/.run: requirements.txt requirements-weights.txt
 	@echo "Installing what the framework runs on into $(VENV) (about a minute)"
@@ -62,6 +62,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Two threads and nothing else running, please: each benchmark measures both sides and the machine's own rates in one run.
+bench: $(VENV)/.run
+	@mkdir -p out/bench
+	@for name in training ops; do $(RUN) -m bench.$$name --json out/bench/$$name.json || exit 1; done
 
 clean:
 	rm -rf out build .mypy_cache .pytest_cache .ruff_cache .hypothesis

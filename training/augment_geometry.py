@@ -63,11 +63,11 @@ def warp(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
     up_y, down_y = (m.to(images) for m in _resample_matrices(height, margin_y))
     up_x, down_x = (m.to(images) for m in _resample_matrices(width, margin_x))
     fine = up_y @ images @ up_x.t()  # [N, C, fine H, fine W]
-    grid = _fine_grid(inverse.to(images.dtype), height, width, (margin_y, margin_x), (fine.shape[2], fine.shape[3]))
+    grid = fine_grid(inverse.to(images.dtype), height, width, (margin_y, margin_x), (fine.shape[2], fine.shape[3]))
     return down_y @ grid_sample(fine, grid) @ down_x.t()  # [N, C, H, W]
 
 
-def _fine_grid(
+def fine_grid(
     inverse: torch.Tensor, height: int, width: int, margins: tuple[int, int], fine: tuple[int, int]
 ) -> torch.Tensor:
     """Where each fine output sample lies in the fine, extended input, as grid_sample counts: [N, 2H + 10, 2W + 10, 2].

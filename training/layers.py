@@ -72,9 +72,12 @@ class Conv2d(nn.Module):
 
     def forward(self, x: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
         """[N, in, H, W] -> [N, out, H / down, W / down]; `gain` scales the output."""
+        act_gain = (math.sqrt(2) if self.activation == "lrelu" else 1.0) * gain
+        if self.bias is None and self.activation == "linear":  # the gain in the weights spares a pass
+            weight = (self.weight * (self.weight_gain * gain)).to(x.dtype)
+            return conv2d_resample(x, weight, f=self.resample_filter, down=self.down, padding=self.padding)
         weight = (self.weight * self.weight_gain).to(x.dtype)
         x = conv2d_resample(x, weight, f=self.resample_filter, down=self.down, padding=self.padding)
-        act_gain = (math.sqrt(2) if self.activation == "lrelu" else 1.0) * gain
         clamp = self.clamp * gain if self.clamp is not None else None
         return bias_act(x, self.bias, act=self.activation, gain=act_gain, clamp=clamp)
 

@@ -98,7 +98,8 @@ class DualLoss(nn.Module):
         """Path length regularisation on the first 1 / path_length_shrink of the batch."""
         count = max(len(z) // self.settings.path_length_shrink, 1)
         images, ws = self._draw(z[:count], c[:count])
-        lengths = path_lengths(images, ws, {name: torch.randn_like(image) for name, image in images.items()})
+        noise = {name: torch.randn(image.shape, device=image.device) for name, image in images.items()}  # in any layout
+        lengths = path_lengths(images, ws, noise)
         average = distributed.all_reduce_mean(lengths.detach().mean())  # so that all processes have the same mean
         penalty, mean = path_length_penalty(lengths, average, self.path_length_mean, self.settings.path_length_decay)
         if bool(mean.isfinite()):  # one overflow must not spoil the mean for good

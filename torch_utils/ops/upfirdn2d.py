@@ -79,9 +79,12 @@ def _upfirdn2d(
     f = (f if flip_filter else f.flip([0, 1])).to(x.dtype)
     if up > 1:
         x = _insert_zeros(x, up)
-    x = F.pad(x, list(padding))
+    left, right, top, bottom = padding
+    within = [top, left]  # what the convolution itself can pad spares a copy
+    if left != right or top != bottom or min(padding) < 0:
+        x, within = F.pad(x, list(padding)), [0, 0]
     weight = f[None, None].expand(channels, 1, *f.shape)  # [C, 1, fh, fw]
-    return F.conv2d(x, weight, stride=down, groups=channels)
+    return F.conv2d(x, weight, stride=down, padding=within, groups=channels)
 
 
 def _insert_zeros(x: torch.Tensor, up: int) -> torch.Tensor:
