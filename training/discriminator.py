@@ -24,6 +24,7 @@ class DiscriminatorBlock(nn.Module):
             self.fromrgb = Conv2d(image_channels, in_channels, 1, activation="lrelu", clamp=clamp)
         self.reads_picture = image_channels > 0
         self.residual = residual
+        self.dtype = torch.float32  # what the block computes in (precision.py)
         self.conv0 = Conv2d(in_channels, in_channels, 3, activation="lrelu", clamp=clamp)
         self.conv1 = Conv2d(in_channels, out_channels, 3, activation="lrelu", down=2, clamp=clamp)
         if residual:
@@ -31,6 +32,7 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, image or in, H, W] -> [N, out, H / 2, W / 2]."""
+        x = x.to(self.dtype)
         if self.reads_picture:
             # A picture of one channel has no memory format of its own, so the layer's output may come in the wrong one.
             x = self.fromrgb(x).contiguous(memory_format=torch.channels_last)  # [N, in, H, W]
@@ -103,7 +105,7 @@ class Discriminator(nn.Module):
         x = images.contiguous(memory_format=torch.channels_last)
         for res in self.resolutions:
             x = getattr(self, f"b{res}")(x)
-        x = self.b4(x)  # [N, width] or [N, 1]
+        x = self.b4(x.float())  # [N, width] or [N, 1]
         if self.c_dim:
             cmap = self.mapping(None, c)  # [N, width]
             x = (x * cmap).sum(dim=1, keepdim=True) / math.sqrt(cmap.shape[1])  # [N, 1]

@@ -106,6 +106,7 @@ class SynthesisBlock(nn.Module):
         self.is_first = in_channels == 0
         self.num_conv = 1 if self.is_first else 2
         self.clamp = clamp
+        self.dtype = torch.float32  # what the block computes in (precision.py)
         self.register_buffer("resample_filter", setup_filter(RESAMPLE_TAPS))
         if self.is_first:
             self.const = nn.Parameter(torch.randn([out_channels, resolution, resolution]))
@@ -125,11 +126,11 @@ class SynthesisBlock(nn.Module):
         """
         layer_ws = iter(ws.unbind(dim=1))
         if self.is_first:
-            x = self.const.unsqueeze(0).repeat(ws.shape[0], 1, 1, 1)
+            x = self.const.to(self.dtype).unsqueeze(0).repeat(ws.shape[0], 1, 1, 1)
             x = x.contiguous(memory_format=torch.channels_last)
         else:
             assert x is not None
-            x = self.conv0(x, next(layer_ws), noise_mode)  # [N, out, H, W]
+            x = self.conv0(x.to(self.dtype), next(layer_ws), noise_mode)  # [N, out, H, W]
         x = self.conv1(x, next(layer_ws), noise_mode)  # [N, out, H, W]
         drawn = self._draw(x, next(layer_ws))
         if image is not None:
@@ -218,6 +219,7 @@ class Generator(nn.Module):
         self.metadata: dict[str, Any] = {}
         self.z_dim, self.c_dim, self.resolution, self.spectra = z_dim, c_dim, resolution, spectra
         self.synthesis = SynthesisNetwork(w_dim, resolution, channel_base, channel_max, spectra, clamp)
+        self.resolutions = self.synthesis.resolutions
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.synthesis.num_ws, num_layers=mapping_layers)
 
     def forward(

@@ -84,12 +84,14 @@ class _BiasAct(torch.autograd.Function):
         if for_x:
             d_x = grad if scale is None else grad * _channels(scale, grad)
         if for_b:
-            d_b = grad.sum(dim=[0, *pixels]).to(ctx.dtypes[0])
+            d_b = grad.sum(dim=[0, *pixels], dtype=ctx.dtypes[0])
         if for_scale:
             assert x is not None
-            d_scale = (grad * x).sum(dim=pixels).to(ctx.dtypes[1]) if pixels else (grad * x).to(ctx.dtypes[1])
+            product = grad * x
+            d_scale = product.sum(dim=pixels, dtype=ctx.dtypes[1]) if pixels else product.to(ctx.dtypes[1])
         if for_noise:
-            d_noise = grad.sum_to_size(ctx.noise_shape).to(ctx.dtypes[2])
+            over = [1] if ctx.noise_shape[0] == len(grad) else [0, 1]
+            d_noise = grad.sum(dim=over, keepdim=True, dtype=ctx.dtypes[2])
         return d_x, d_b, d_scale, d_noise, None, None, None
 
 
