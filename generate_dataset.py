@@ -30,7 +30,7 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
     "--gen-model",
     required=True,
     metavar="FILE",
-    help="Trained generator: a network-snapshot-*.safetensors of train.py.",
+    help="Trained generator: a network-snapshot-*.safetensors of train.py, or a released .pkl of ArcBiFaceGAN.",
 )
 @option(
     "--rec-model",

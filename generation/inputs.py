@@ -63,6 +63,11 @@ def load_inputs(
     warnings = _same_model(generator, gen_model, model, rec_model, real, real_features, identities)
     chosen = _thresholds(thresholds, real, real_features, model, rec_model)
     warnings += chosen.warnings
+    if not generator.c_dim:
+        raise UserError(
+            f"--gen-model: {gen_model}: an unconditional network, which cannot draw a person twice; one that was "
+            "trained on identity features is needed (train.py --cond true --init-from can begin with others)"
+        )
     if real is not None and real.features.shape[1] != generator.c_dim:
         raise UserError(
             f"--real-features: {real_features}: features of {real.features.shape[1]} numbers, but the generator "
@@ -72,7 +77,8 @@ def load_inputs(
         warnings.append(
             "--no-privacy-check: the samples are not compared with real people; nothing is promised about it"
         )
-    norm = float(generator.metadata.get("feature_norm") or PAPER_NORM)
+    norm, norm_warnings = _feature_norm(generator, gen_model, rec_model, real)
+    warnings += norm_warnings
     sources: dict[str, Any] = {
         "generator": {
             "name": Path(gen_model).name,
@@ -140,6 +146,21 @@ def _same_model(
             f"--rec-model: {rec_model} filters, but the generator was conditioned on features of another model"
         )
     return warnings
+
+
+def _feature_norm(
+    generator: Generator, gen_model: StrPath, rec_model: StrPath, real: FeatureSet | None
+) -> tuple[float, list[str]]:
+    """The norm of the conditions that the generator knows; released pickles say nothing about their conditions."""
+    known = generator.metadata.get("feature_norm")
+    if generator.metadata.get("recognition_model", UNKNOWN_MODEL) != UNKNOWN_MODEL:
+        return float(known or PAPER_NORM), []
+    norm = float(known or (real.norm if real is not None else PAPER_NORM))
+    source = "its own" if known else "that of --real-features" if real is not None else "the paper's"
+    return norm, [
+        f"--gen-model: {gen_model} does not say whose features it was conditioned on; those of {rec_model} are "
+        f"assumed, with {source} norm {norm:.4g}"
+    ]
 
 
 def _thresholds(

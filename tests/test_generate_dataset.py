@@ -17,7 +17,8 @@ from arcface.weights import load_recognition, save_recognition
 from generation.identity_sampling import RandomIdentities
 from generation.networks import renderer_of
 from generation.thresholds import from_moments, save_thresholds
-from torch_utils.feature_file import FeatureSet, save_features
+from tests.training import released
+from torch_utils.feature_file import FeatureSet, load_features, save_features
 from torch_utils.streams import stream
 from training.generator import Generator
 from training.snapshots import save_generator
@@ -149,6 +150,19 @@ def test_real_like_identities_and_arcbifacegans_json(files, tmp_path, capsys):
     status, _, err = run([*line, "--no-privacy-check"], capsys)
     assert "does not say which model made it" in err and "--no-privacy-check: the samples are not compared" in err
     assert status == 0 and "this run had --no-privacy-check" in (tmp_path / "out/report.html").read_text().lower()
+
+
+def test_a_released_pickle_with_a_warning(files, tmp_path, capsys):
+    path = released.save(tmp_path / "x.pkl", G_ema=released.generator(16, 512, 512, 16, widths=(16, 8, 4)))
+    line = arguments(files, tmp_path / "out", gen_model=path, ids=1, samples_per_id=1, tries=2, max_slots=4)
+    status, _, err = run(line, capsys)
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    assert status in (0, 2) and settings["generator"]["images seen"] is None
+    assert f"{path} does not say whose features it was conditioned on" in err
+    assert settings["feature_norm"] == pytest.approx(load_features(files / "real.safetensors").norm)
+    unconditional = released.save(tmp_path / "u.pkl", G=released.generator(16, 512, 0, 16, widths=(16, 8, 4)))
+    status, _, err = run(arguments(files, tmp_path / "none", gen_model=unconditional), capsys)
+    assert status == 2 and "u.pkl: an unconditional network" in err and not (tmp_path / "none").exists()
 
 
 def test_infeasible_settings_end_with_words(files, tmp_path, capsys):

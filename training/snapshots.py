@@ -16,21 +16,12 @@ from dnnlib.files import StrPath, atomic_write_bytes
 from torch_utils.distributed import to_device
 from torch_utils.image_tree import encode_png
 from torch_utils.images import image_grid, to_uint8
-from torch_utils.spectra import SPECTRA
 from training.generator import Generator
+from training.import_pkl import import_generator, is_pickle
+from training.weights import build_generator, load_strictly, refuse_broken
 
 GENERATOR_FORMAT = "arcbifacegan-generator-1"
 STATE_FORMAT = "arcbifacegan-state-1"
-
-# The largest values that a generator's header may ask for.
-LIMITS = {
-    "resolution": 2048,
-    "z_dim": 8192,
-    "w_dim": 8192,
-    "channel_base": 1 << 20,
-    "channel_max": 8192,
-    "mapping_layers": 64,
-}
 
 # What a generator's metadata says about its conditions.
 METADATA_KEYS = ("recognition_model", "feature_norm", "images_seen")
@@ -51,13 +42,20 @@ def save_generator(path: StrPath, generator: Generator, metadata: dict[str, Any]
 
 
 def load_generator(path: StrPath, device: torch.device | str = "cpu", option: str = "--gen-model") -> Generator:
-    """Reads a generator, in float32, ready to draw; its `.metadata` is the file's.
+    """Reads a generator of ours, or that of a released pickle, in float32, ready to draw; `.metadata` is the file's.
 
-    Raises UserError that names `option` and the file where it is not a generator of ours.
+    Raises UserError that names `option` and the file where it is neither.
     """
     where = f"{option}: {path}"
     if not Path(path).is_file():
-        raise UserError(f"{where}: no such file; a network-snapshot-*.safetensors of train.py is needed")
+        raise UserError(
+            f"{where}: no such file; a network-snapshot-*.safetensors of train.py or a released .pkl is needed"
+        )
+    generator = import_generator(path, option)[0] if is_pickle(path) else _read_generator(path, where)
+    return to_device(generator.eval().requires_grad_(False), device)
+
+
+def _read_generator(path: StrPath, where: str) -> Generator:
     try:
         with safe_open(str(path), framework="pt") as file:
             text = (file.metadata() or {}).get(GENERATOR_FORMAT)
@@ -66,17 +64,17 @@ def load_generator(path: StrPath, device: torch.device | str = "cpu", option: st
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         header = json.loads(text)
         kwargs, metadata = dict(header["init_kwargs"]), dict(header["metadata"])
-        if not all(math.isfinite(float(metadata[key])) for key in ("feature_norm", "images_seen")):
+        # A released network does not say them.
+        known = [metadata[key] for key in ("feature_norm", "images_seen") if metadata[key] is not None]
+        if not all(math.isfinite(float(value)) for value in known):
             raise ValueError("feature_norm or images_seen is not finite")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{where}: not a readable safetensors file ({error})") from error
-    broken = sorted(name for name, tensor in state.items() if not bool(tensor.isfinite().all()))
-    if broken:
-        raise UserError(f"{where}: {len(broken)} weights hold NaN or infinity, the first is {broken[0]}")
-    generator = _build(kwargs, where)
+    refuse_broken(state, where)
+    generator = build_generator(kwargs, where)
     load_strictly(generator, state, where, assign=True)
     generator.metadata = metadata
-    return to_device(generator.eval().requires_grad_(False), device)
+    return generator
 
 
 def snapshot_images(path: StrPath) -> int | None:
@@ -86,42 +84,6 @@ def snapshot_images(path: StrPath) -> int | None:
             return int(json.loads((file.metadata() or {})[GENERATOR_FORMAT])["metadata"]["images_seen"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
-
-
-def _build(kwargs: dict[str, Any], where: str) -> Generator:
-    """The network without memory behind it, so that a hostile header cannot ask for much."""
-    try:
-        for key, limit in LIMITS.items():
-            if not 0 < kwargs[key] <= limit:
-                raise ValueError(f"{key} {kwargs[key]}")
-        if (
-            kwargs["c_dim"] < 0
-            or len(kwargs["spectra"]) > len(SPECTRA)
-            or kwargs["channel_base"] < kwargs["resolution"]
-        ):
-            raise ValueError("c_dim, spectra or channel_base")
-        with torch.device("meta"):
-            return Generator(**kwargs)
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{where}: its header does not describe a generator ({error})") from error
-
-
-def load_strictly(module: torch.nn.Module, state: dict[str, torch.Tensor], where: str, assign: bool = False) -> None:
-    """Loads `state`; raises UserError that lists missing, unexpected and misshapen entries, the first few of each."""
-    own = module.state_dict()
-    faults = {
-        "missing": sorted(set(own) - set(state)),
-        "unexpected": sorted(set(state) - set(own)),
-        "of another shape": sorted(name for name in set(own) & set(state) if own[name].shape != state[name].shape),
-    }
-    texts = [
-        f"{len(names)} {what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-        for what, names in faults.items()
-        if names
-    ]
-    if texts:
-        raise UserError(f"{where}: weights do not fit this network; {'; '.join(texts)}")
-    module.load_state_dict(state, assign=assign)
 
 
 # ----------------------------------------------------------------------------

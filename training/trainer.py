@@ -25,7 +25,7 @@ from training.ema import Ema
 from training.generator import Generator
 from training.loss import DualLoss, LossSettings
 from training.phases import Phase, lazy_adam
-from training.snapshots import load_strictly
+from training.weights import load_strictly
 
 MAX_SKIPPED_STEPS = 1000
 

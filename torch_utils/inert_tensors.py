@@ -1,0 +1,142 @@
+"""Tensors out of what inert_pickle.read gives, by arithmetic on bytes alone.
+
+Outside torch.save a tensor pickles itself as a call of torch._utils._rebuild_tensor_v2 on a storage, and a storage as
+torch.storage._load_from_bytes of its own torch.save: five pickles and the raw numbers behind them (what every release
+writes there), or a zip. A storage that was on a GPU differs in the names alone.
+"""
+
+import io
+import math
+import zipfile
+from typing import Any
+
+import torch
+
+from dnnlib.errors import UserError
+from torch_utils.inert_pickle import PERSISTENT, Global, Record, read
+
+LOAD_STORAGE = "torch.storage._load_from_bytes"
+REBUILD_TENSOR = "torch._utils._rebuild_tensor_v2"
+REBUILD_PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
+TENSOR_NAMES = {LOAD_STORAGE, REBUILD_TENSOR, *REBUILD_PARAMETERS, "torch.device", "torch.Size"} | {
+    f"torch.{name}" for name in ("float16", "bfloat16", "float32", "float64", "int32", "int64", "uint8", "bool")
+}
+
+_DTYPES = {
+    **{"Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16},
+    **{"Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8},
+    "Bool": torch.bool,
+}
+_STORAGES = {f"{module}.{name}Storage": dtype for name, dtype in _DTYPES.items() for module in ("torch", "torch.cuda")}
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+MAX_DIMENSIONS = 8
+
+
+class TensorReader:
+    """Turns records into tensors on the CPU, in the dtype they were stored in.
+
+    where: starts every error. budget: bytes that all tensors together may have, so that a small file stays small.
+    """
+
+    def __init__(self, where: str, budget: int) -> None:
+        self.where, self.budget = where, budget
+        # What was read already, by the id of what it was read from, which is kept with it.
+        self._tensors: dict[int, tuple[Record, torch.Tensor]] = {}
+        self._storages: dict[int, tuple[bytes, torch.Tensor]] = {}
+
+    def tensor(self, record: Any) -> torch.Tensor:
+        """The tensor or parameter of a record. Raises UserError for anything else, and for sizes that do not fit."""
+        if isinstance(record, Record) and record.name in REBUILD_PARAMETERS and record.args:
+            record = record.args[0]
+        if not isinstance(record, Record) or record.name != REBUILD_TENSOR or len(record.args) < 4:
+            raise UserError(f"{self.where}: holds something that is not a tensor where one must be")
+        if id(record) in self._tensors:
+            return self._tensors[id(record)][1]
+        storage, offset, size, stride = record.args[:4]
+        flat = self._storage(storage)
+        if not _fits(offset, size, stride, len(flat)):
+            raise UserError(f"{self.where}: a tensor reaches beyond its storage of {len(flat)} numbers; refused")
+        self.budget -= math.prod(size) * flat.element_size()
+        if self.budget < 0:
+            raise UserError(f"{self.where}: its tensors are larger than the file; refused")
+        tensor = torch.as_strided(flat, size, stride, offset)
+        self._tensors[id(record)] = (record, tensor)
+        return tensor
+
+    def _storage(self, record: Any) -> torch.Tensor:
+        if not isinstance(record, Record) or record.name != LOAD_STORAGE or len(record.args) != 1:
+            raise UserError(f"{self.where}: a tensor without a storage; refused")
+        raw = record.args[0]
+        if not isinstance(raw, bytes):
+            raise UserError(f"{self.where}: a storage that is not bytes; refused")
+        if id(raw) not in self._storages:
+            self._storages[id(raw)] = (raw, _read_storage(raw, self.where))
+        return self._storages[id(raw)][1]
+
+
+def _fits(offset: Any, size: Any, stride: Any, numbers: int) -> bool:
+    """Whether a strided view lies within a storage of so many numbers, and has no more than those."""
+    if not (isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= MAX_DIMENSIONS):
+        return False
+    if not all(type(value) is int and value >= 0 for value in (offset, *size, *stride)):
+        return False
+    if 0 in size:
+        return True
+    last = offset + sum((count - 1) * step for count, step in zip(size, stride, strict=True))
+    return last < numbers and math.prod(size) <= numbers
+
+
+def _is_storage(name: str) -> bool:
+    return name in _STORAGES
+
+
+def _read_storage(raw: bytes, where: str) -> torch.Tensor:
+    """torch.save's bytes of one storage -> its numbers [N]."""
+    unreadable = UserError(f"{where}: holds a storage that cannot be read; fetch or copy the file again")
+    stream = io.BytesIO(raw)
+    if raw[:2] == b"PK":
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+                reference = read(io.BytesIO(_stored(archive, name)), where, _is_storage, persistent=True)
+                dtype, key, count = _described(reference, unreadable)
+                data = _stored(archive, f"{name.removesuffix('/data.pkl')}/data/{key}")
+        except (zipfile.BadZipFile, LookupError, StopIteration, ValueError, RuntimeError, OSError, EOFError) as error:
+            raise unreadable from error
+    else:
+        magic, protocol, system = (read(stream, where, _is_storage) for _ in range(3))
+        if (magic, protocol) != (_MAGIC, _PROTOCOL) or not isinstance(system, dict) or not system.get("little_endian"):
+            raise unreadable
+        reference = read(stream, where, _is_storage, persistent=True)
+        dtype, key, count = _described(reference, unreadable)
+        if read(stream, where, _is_storage) != [key] or int.from_bytes(stream.read(8), "little") != count:
+            raise unreadable
+        data = stream.read()
+    if len(data) != count * dtype.itemsize:
+        raise UserError(f"{where}: a storage of {count} numbers has {len(data)} bytes; truncated, or refused")
+    return torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty([0], dtype=dtype)
+
+
+def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member that is not compressed, as torch writes them, and so no larger than the file."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise zipfile.BadZipFile("compressed")
+    return archive.read(entry)
+
+
+def _described(reference: Any, unreadable: UserError) -> tuple[torch.dtype, str, int]:
+    """('storage', type, key, place, numbers[, no view]) -> dtype, key, numbers."""
+    if not isinstance(reference, Record) or reference.name != PERSISTENT or len(reference.args) not in (5, 6):
+        raise unreadable
+    kind, storage_type, key, _, count, *view = reference.args
+    if (
+        kind != "storage"
+        or not isinstance(storage_type, Global)
+        or not isinstance(key, str)
+        or view not in ([], [None])
+    ):
+        raise unreadable
+    if type(count) is not int or count < 0:
+        raise unreadable
+    return _STORAGES[storage_type.name], key, count
