@@ -12,7 +12,7 @@ from dnnlib.files import read_lines
 from metrics.detectors import Detector, Pictures
 from metrics.feature_stats import FeatureStats
 from metrics.frechet import frechet_distance
-from metrics.measure import METRICS_FILE, SnapshotMetrics, check_metrics, measure
+from metrics.measure import METRICS_FILE, SnapshotMetrics, check_metrics, geometric_mean, measure
 from metrics.real import RealPictures, stats_path
 from metrics.registry import Fakes, parse_metrics
 from torch_utils.spectra import SPECTRA
@@ -127,7 +127,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_the_run(
     assert "not kept" in capsys.readouterr().out
 
 
-def test_a_training_run_gets_sums_over_spectra_and_keeps_the_lines(counted: Counted, tmp_path: Path) -> None:
+def test_a_training_run_gets_figures_for_both_spectra_and_keeps_the_lines(counted: Counted, tmp_path: Path) -> None:
     snapshots = []
 
     def fakes_of(snapshot: Path) -> Fakes:
@@ -141,11 +141,15 @@ def test_a_training_run_gets_sums_over_spectra_and_keeps_the_lines(counted: Coun
     second = measured(tmp_path / "network-snapshot-000002.safetensors", 2000)
     assert first.keys() == {f"{m.name}{part}" for m in metrics for part in ("/vis", "/nir", "")} and first != second
     for name in ("fd_arcface", "fd_arcface9"):
-        assert first[name] == pytest.approx(first[f"{name}/vis"] + first[f"{name}/nir"])
+        assert first[name] == pytest.approx((first[f"{name}/vis"] * first[f"{name}/nir"]) ** 0.5)
     lines = read_lines(tmp_path / METRICS_FILE)
     assert len(lines) == 8 and all(line.keys() == KEYS | {"seconds", "snapshot", "images_seen"} for line in lines)
     assert [line["snapshot"] for line in lines[::4]] == snapshots and lines[-1]["images_seen"] == 2000
     assert lines[0]["value"] == first["fd_arcface/vis"]
+
+
+def test_one_figure_for_several_spectra_by_hand() -> None:
+    assert geometric_mean([2.0, 8.0]) == 4 and geometric_mean([5.0]) == 5 and geometric_mean([-1.0, 3.0]) == 0
 
 
 def test_too_few_pictures_are_said_before() -> None:
