@@ -9,11 +9,20 @@ from typing import Any, NamedTuple
 import click
 import torch
 
+from arcface.backbones import NUM_FEATURES
+from arcface.embed import embed
+from arcface.preprocess import protocol
+from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.cli import Command, option
+from dnnlib.errors import UserError
 from dnnlib.logger import log_to
 from dnnlib.progress import progress
+from metrics.detectors import Detector
+from metrics.measure import SnapshotMetrics, check_metrics
+from metrics.real import RealPictures
+from metrics.registry import NONE, Fakes, parse_metrics
 from torch_utils import distributed
-from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features
+from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features, refuse_other_model
 from torch_utils.image_tree import PairedTree
 from torch_utils.launch import find_world, launch
 from torch_utils.ops import kernels
@@ -21,11 +30,14 @@ from torch_utils.pair_check import check_features, check_pairs
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 from training.augment import AUGMENT_SETS
 from training.config import PRESETS, DatasetFacts, TrainingConfig, TrainingOptions, build_training_config
-from training.dataset import PairedFaces
+from training.dataset import PairedFaces, share_of_pairs
+from training.draw import draw_pairs
 from training.run_folder import latest_state, open_run_folder
-from training.snapshots import load_state
+from training.snapshots import load_generator, load_state
 from training.trainer import Trainer
 from training.training_loop import train
+
+DEFAULT_METRICS = "fd_arcface"
 
 
 @click.command(cls=Command)
@@ -60,6 +72,15 @@ from training.training_loop import train
     type=int,
     help="Newest training states to keep, with their snapshots; the best network stays. [default: all]",
 )
+@option(
+    "--metrics",
+    metavar="LIST|none",
+    help="Measures of each network snapshot, with commas between them: fd_arcface, the Frechet distance of both "
+    "spectra's pictures to the real ones under the recognition model, as many drawn as there are real ones, or "
+    "fd_arcface5k with that many. The first decides which network is the best. "
+    f"[default: {DEFAULT_METRICS} where --rec-model is given, else none]",
+)
+@option("--rec-model", metavar="FILE", help="The recognition model of the identity features, for --metrics.")
 @option("--tick", type=float, help="Thousands of pairs in a tick. [default: 4]")
 @option("--workers", default=1, help="Processes that read pictures; 0 reads in the training process.")
 @option("--device", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
@@ -91,6 +112,10 @@ class Plan(NamedTuple):
     outdir: Path
     name: str  # of a new run, behind its number
     state: Path | None
+    metrics: str  # names, or none
+    rec_model: str | None
+    digest: str  # of the pictures' content, where metrics need it
+    notes: list[str]  # for the log
 
 
 def prepare(
@@ -102,35 +127,48 @@ def prepare(
     outdir: str,
     features: str | None,
     resume: str | None,
+    metrics: str | None,
+    rec_model: str | None,
     **options: Any,
 ) -> Plan | None:
     """Checks the inputs, in one process, before anything is made. None: there is nothing to train."""
+    wanted = metrics or (DEFAULT_METRICS if rec_model else NONE)
+    chosen = parse_metrics(wanted)
+    if chosen and rec_model is None:
+        raise UserError(f"--metrics: {chosen[0].name} needs --rec-model, the recognition model of the features")
     tree = PairedTree(data)
     with progress(tree.names, desc="check", unit="pair") as names:
         summary = check_pairs(tree, names)
     path = Path(features) if features else Path(data) / FILE_NAME
     feature_set = load_features(path)
     check_features(feature_set, tree)
+    if chosen and rec_model is not None:
+        refuse_other_model(feature_set, f"--features: {path}", load_recognition(rec_model).fingerprint, rec_model)
+    notes = check_metrics(chosen, len(tree))
+    if metrics is None and not chosen:
+        notes.append("No metrics and no best network: without --rec-model there is nothing to measure with")
     facts = DatasetFacts(summary.resolution, summary.pairs, feature_set.features.shape[1])
     config = build_training_config(TrainingOptions(gpus=gpus, **options), facts)
     if dry_run:
         click.echo(config.to_text())
         return None
     state = latest_state(outdir) if resume == "latest" else Path(resume) if resume else None
-    return Plan(config, data, path, device, Path(outdir), f"{Path(data).resolve().stem}-{options['cfg']}", state)
+    name, digest = f"{Path(data).resolve().stem}-{options['cfg']}", tree.content_digest() if chosen else ""
+    return Plan(config, data, path, device, Path(outdir), name, state, wanted, rec_model, digest, notes)
 
 
 def work(plan: Plan, stop: StopSignals) -> None:
     """Trains; called by every process. Rank 0 alone prints and makes files."""
     config, say = plan.config, click.echo if distributed.rank() == 0 else _silent
-    device, dataset, features = distributed.everywhere(partial(_open, plan))
+    device, dataset, features, model = distributed.everywhere(partial(_open, plan))
     kernels.prepare(device)
     trainer = Trainer(config, device)
     distributed.everywhere(partial(_load_state, trainer, plan.state))
     if trainer.images_seen >= config.total_kimg * 1000:
         say(f"Nothing to do: {plan.state} has seen {config.total_kimg:g} kimg already.")
         return
-    described = {"data": str(Path(plan.data).resolve()), "recognition_model": features.model, **config.to_json()}
+    sources = {"data": str(Path(plan.data).resolve()), "recognition_model": features.model, "metrics": plan.metrics}
+    described = {**sources, **config.to_json()}
     run_dir, changed = distributed.from_rank_zero(
         partial(open_run_folder, plan.outdir, plan.state, described, plan.name)
     )
@@ -140,10 +178,15 @@ def work(plan: Plan, stop: StopSignals) -> None:
         say(f"Writing to {run_dir}" + (f", going on from {plan.state}" if plan.state else ""))
         if changed:
             say(f"Settings that differ from those of the state's run: {', '.join(changed)}")
-        if note := trainer.change_of_processes():
+        for note in filter(None, (*plan.notes, trainer.change_of_processes())):
             say(note)
         metadata = {"recognition_model": features.model, "feature_norm": features.norm}
-        finished = train(trainer, dataset, run_dir, metadata, stop=stop)
+        measured = _metrics(plan, PairedFaces(dataset.tree, features), model, run_dir) if model else None
+        if measured:
+            measured.forget_later(trainer.images_seen)
+            measured.real.stats()  # what cannot be had is better known now than at the first snapshot
+        best_by = measured.best_by if measured else None
+        finished = train(trainer, dataset, run_dir, metadata, measured, best_by, stop)
         say(
             f"Done: {run_dir}" if finished else f"Asked to stop: saved in {run_dir}; --resume latest goes on from there"
         )
@@ -155,12 +198,30 @@ def _silent(text: str) -> None:
     pass
 
 
-def _open(plan: Plan) -> tuple[torch.device, PairedFaces, FeatureSet]:
-    """This process's device and its view of the data, which `prepare` has checked."""
+def _open(plan: Plan) -> tuple[torch.device, PairedFaces, FeatureSet, RecognitionModel | None]:
+    """This process's device and its view of the inputs, which `prepare` has checked."""
     features = load_features(plan.features)
     config = plan.config
     dataset = PairedFaces(PairedTree(plan.data), features, config.mirror, config.subset, config.seed)
-    return distributed.pick_device(plan.device), dataset, features
+    device = distributed.pick_device(plan.device)
+    model = load_recognition(plan.rec_model, device) if plan.rec_model and plan.metrics != NONE else None
+    return device, dataset, features, model
+
+
+def _metrics(plan: Plan, pairs: PairedFaces, model: RecognitionModel, run_dir: Path) -> SnapshotMetrics:
+    """--metrics of each snapshot: each process draws and embeds its share; all real pairs count, none mirrored."""
+    world, rank = distributed.world_size(), distributed.rank()
+    config, batch = plan.config, plan.config.batch_gpu
+    resize = protocol(model.input_size, model.color_order)
+    detector = Detector("arcface", model.arch, model.fingerprint, resize, NUM_FEATURES, partial(embed, model))
+    reals = partial(share_of_pairs, pairs, batch, rank, world, config.workers)
+
+    def fakes_of(snapshot: Path) -> Fakes:
+        generator = load_generator(snapshot, model.device)
+        return lambda number: draw_pairs(generator, pairs.features, range(rank, number, world), config.seed, batch)
+
+    real = RealPictures(plan.digest, len(pairs), reals, detector)
+    return SnapshotMetrics(parse_metrics(plan.metrics), real, fakes_of, run_dir, config.seed)
 
 
 def _load_state(trainer: Trainer, state: Path | None) -> None:

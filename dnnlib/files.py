@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,13 @@ def read_lines(path: StrPath) -> list[dict[str, Any]]:
     """The JSON lines of `path`; a last line that a crash cut short is left out."""
     lines = Path(path).read_bytes().split(b"\n")
     return [json.loads(line) for line in lines[:-1] if line]
+
+
+def keep_lines(path: StrPath, keep: Callable[[dict[str, Any]], bool]) -> None:
+    """Drops the JSON lines of `path` that are not to be kept; a file that is not there stays away."""
+    if Path(path).exists():
+        kept = [line for line in read_lines(path) if keep(line)]
+        atomic_write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
 def read_json(path: StrPath, option: str = "file") -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dnnlib.errors import UserError
-from dnnlib.files import append_line
+from dnnlib.files import append_line, keep_lines
 from metrics.real import RealPictures
 from metrics.registry import FEWEST_PICTURES, Fakes, Metric
 from torch_utils import distributed
@@ -29,8 +29,8 @@ def check_metrics(metrics: Sequence[Metric], num_real: int, option: str = "--met
             raise UserError(f"{option}: {metric.name}: {num_real} real picture has no statistics; two are the least")
         if min(num_real, num_fake) < FEWEST_PICTURES:
             warnings.append(
-                f"{metric.name}: {num_real} real and {num_fake} drawn pictures, under {FEWEST_PICTURES}: too high a "
-                "value, to be compared only with values of the same numbers"
+                f"Warning: {metric.name}: {num_real} real and {num_fake} drawn pictures, under {FEWEST_PICTURES}: the "
+                "value is too high, and to be compared only with values of the same numbers"
             )
     return warnings
 
@@ -98,6 +98,11 @@ class SnapshotMetrics:
         if distributed.rank() == 0:
             print("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
         return values
+
+    def forget_later(self, images_seen: int) -> None:
+        """Drops the lines behind the state that training goes on from: they come again."""
+        if distributed.rank() == 0:
+            keep_lines(self.run_dir / METRICS_FILE, lambda line: line["images_seen"] <= images_seen)
 
     @property
     def best_by(self) -> tuple[str, bool] | None:

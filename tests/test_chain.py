@@ -1,6 +1,8 @@
 """The whole chain through the command lines, in miniature: nothing -> people -> models -> filtered dataset."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ import train_recognition
 from arcface.embed import embed
 from arcface.weights import load_recognition
 from dnnlib.files import read_lines
-from torch_utils.feature_file import load_features
+from torch_utils.feature_file import load_features, save_features
 from torch_utils.image_tree import ImageTree
+from training.snapshots import load_generator, load_state
 
 
 def run(command: click.Command, *arguments: object) -> str:
@@ -64,6 +67,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     )
     training += ("--tick", 0.02, "--snap", 1)
     run(train.main, *training, "--kimg", 0.04)
+    state = shutil.copy(next(runs.glob("*/training-state-*.pt")), root / "state.pt")
     thresholds = json.loads((root / "thresholds.json").read_text())
     thresholds.update(unique=0.9999999, same=-0.9999999, repeat=0.99999999)
     (root / "loose.json").write_text(json.dumps(thresholds))
@@ -83,6 +87,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "people": people,
         "model": model,
         "runs": runs,
+        "state": state,  # a copy: a test goes on with the run
         "training": training,
         "generation": generation,
     }
@@ -129,6 +134,36 @@ def test_training_goes_on_in_its_folder(chain: dict[str, Any]) -> None:
     assert kimg == pytest.approx([0.02, 0.04, 0.06, 0.08])
 
 
+def test_metrics_choose_the_best_network_and_change_nothing(
+    chain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped and resumed with metrics: the same network and state, to the bit, as at once and without."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    training, runs = list(chain["training"]), tmp_path / "runs"
+    training[training.index(chain["runs"])] = runs
+    measured = (*training, "--rec-model", chain["model"], "--metrics", "fd_arcface,fd_arcface8", "--resume", "latest")
+    first = run(train.main, *measured, "--kimg", 0.02)
+    assert first.count("cache miss") == 2 and "Warning: fd_arcface8: 32 real and 8 drawn pictures" in first
+    folder = next(runs.iterdir())
+    with (folder / "metrics.jsonl").open("a") as file:  # as if a later state had been there
+        file.write(json.dumps({"metric": "fd_arcface", "images_seen": 30}) + "\n")
+    assert run(train.main, *measured, "--kimg", 0.04).count("cache hit") == 2
+    ours, theirs = load_state(folder / "training-state-000000.pt"), load_state(chain["state"])
+    assert ours["counters"]["images_seen"] == theirs["counters"]["images_seen"] == 40
+    for name in ("generator", "generator_ema", "discriminator_nir"):
+        assert all(torch.equal(values, theirs[name][key]) for key, values in ours[name].items())
+    lines = read_lines(folder / "metrics.jsonl")
+    assert [(line["metric"], line["spectrum"], line["images_seen"]) for line in lines] == [
+        (metric, spectrum, images)
+        for images in (20, 40)
+        for metric in ("fd_arcface", "fd_arcface8")
+        for spectrum in ("vis", "nir")
+    ]
+    assert all(line["value"] > 0 and line["num_real"] == 32 and "bilinear" in line["resize"] for line in lines)
+    assert lines[0]["detector_sha256"] == load_recognition(chain["model"]).fingerprint
+    assert load_generator(folder / "best-network.safetensors").metadata["images_seen"] in (20, 40)
+
+
 def test_dry_run_prints_the_configuration_and_makes_nothing(chain: dict[str, Any], tmp_path: Path) -> None:
     text = run(train.main, "--data", chain["people"], "--outdir", tmp_path / "runs", "--cfg", "biface256", "--dry-run")
     assert json.loads(text)["gamma"] == 1 and not (tmp_path / "runs").exists()
@@ -154,4 +189,12 @@ def test_mistakes_are_one_line_and_make_nothing(chain: dict[str, Any], tmp_path:
     assert "--outdir" in refused(train.main, "--data", chain["people"], "--outdir", chain["model"])
     assert "--device" in refused(train.main, *common, "--device", "cuda:7")
     assert "--cfg" in refused(train.main, *common, "--cfg", "huge")
+    model = ("--rec-model", chain["model"])
+    assert "no such metric" in refused(train.main, *common, *model, "--metrics", "fid50k")
+    assert "needs --rec-model" in refused(train.main, *common, "--metrics", "fd_arcface")
+    assert "--rec-model" in refused(train.main, *common, "--rec-model", tmp_path / "none.safetensors")
+    features = load_features(chain["people"] / "identity_features.safetensors")
+    save_features(tmp_path / "other.safetensors", dataclasses.replace(features, model="0123456789abcdef"))
+    said = refused(train.main, *common, *model, "--features", tmp_path / "other.safetensors")
+    assert "0123456789abcdef" in said and "other.safetensors" in said
     assert not outdir.exists()

@@ -1,6 +1,6 @@
 """Pairs and their identity features for training, in an order that depends on nothing but the seed."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -81,19 +81,20 @@ def endless_batches(
 
     Closing the generator ends the workers.
     """
-    sampler = EndlessSampler(len(dataset), seed, rank, world_size, start)
-    options: dict[str, Any] = {"prefetch_factor": 2, "persistent_workers": True} if workers else {}
-    # The loader draws a number for its workers' seeds from a generator of its own: training's stays untouched.
-    generator = torch.Generator().manual_seed(0)
-    options["worker_init_fn"] = stop_signals.ignore
-    yield from DataLoader(dataset, batch, sampler=sampler, num_workers=workers, generator=generator, **options)
+    yield from _loader(dataset, batch, EndlessSampler(len(dataset), seed, rank, world_size, start), workers)
 
 
 def share_of_pairs(
     dataset: PairedFaces, batch: int, rank: int = 0, world_size: int = 1, workers: int = 0
 ) -> Iterator[dict[str, torch.Tensor]]:
     """This process's share of all pairs, once, in order: {spectrum: uint8 [N, C, H, W]} with N at most `batch`."""
-    generator = torch.Generator().manual_seed(0)  # see endless_batches
-    indices = range(rank, len(dataset), world_size)
-    for images, _ in DataLoader(dataset, batch, sampler=indices, num_workers=workers, generator=generator):
+    for images, _ in _loader(dataset, batch, range(rank, len(dataset), world_size), workers):
         yield images
+
+
+def _loader(dataset: PairedFaces, batch: int, sampler: Iterable[int], workers: int) -> DataLoader:
+    options: dict[str, Any] = {"prefetch_factor": 2, "persistent_workers": True} if workers else {}
+    # The loader draws a number for its workers' seeds from a generator of its own: training's stays untouched.
+    generator = torch.Generator().manual_seed(0)
+    options["worker_init_fn"] = stop_signals.ignore
+    return DataLoader(dataset, batch, sampler=sampler, num_workers=workers, generator=generator, **options)

@@ -1,7 +1,6 @@
 """The training loop: batches, iterations, ticks, snapshots."""
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dnnlib.files import append_line, atomic_write_bytes, full_disk_named, read_lines
+from dnnlib.files import append_line, full_disk_named, keep_lines
 from dnnlib.progress import progress
 from torch_utils import distributed
 from torch_utils.images import from_uint8
 from torch_utils.streams import stream
 from torch_utils.training_stats import Moments
+from training import monitor
 from training.dataset import PairedFaces, endless_batches
 from training.run_folder import GRID, NETWORK, STATE, STATS_FILE, link_best, offer_best, prune, stamp
 from training.snapshots import grid_shape, save_generator, save_grids, save_state
@@ -90,22 +90,18 @@ class Recorder:
         self.z = torch.from_numpy(rng.standard_normal([len(chosen), trainer.generator.z_dim], dtype="float32"))
         self.c = torch.stack([dataset.feature(index) for index in chosen])
         if self.writes:
-            self._forget_later_ticks()
+            # The ticks behind the state that training goes on from come again.
+            limit = trainer.images_seen + 0.5
+            keep_lines(run_dir / STATS_FILE, lambda line: line["progress/kimg"] * 1000 <= limit)
             link_best(run_dir)
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
             self.board = SummaryWriter(str(run_dir))
+            self.watch = monitor.DiversityWatch(dataset, trainer.generator.z_dim, trainer.config.seed, trainer.device)
             if trainer.images_seen == 0:
                 pairs = [dataset[index][0] for index in chosen]
                 reals = {name: from_uint8(torch.stack([pair[name] for pair in pairs])) for name in pairs[0]}
                 save_grids(run_dir, "reals", reals, self.columns)
-
-    def _forget_later_ticks(self) -> None:
-        """Drops the lines of stats.jsonl behind the state that training goes on from: they come again."""
-        path, limit = self.run_dir / STATS_FILE, self.trainer.images_seen + 0.5
-        if path.exists():
-            kept = [line for line in read_lines(path) if line["progress/kimg"] * 1000 <= limit]
-            atomic_write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def tick(self, bar: tqdm) -> None:
         """One line of stats.jsonl from what was reported since the last, and one above the bar."""
@@ -121,9 +117,12 @@ class Recorder:
             **{f"augment/p_{name}": float(pipe.p) for name, pipe in trainer.pipes.items()},
         }
         if self.writes:
+            seen = self.watch.look(trainer.ema.averaged)
+            scalars |= monitor.scalars(seen)
             spread = {name: {"mean": m.mean, "sd": m.sd, "count": m.number} for name, m in moments.items()}
             append_line(self.run_dir / STATS_FILE, {"time": time.time(), **scalars, **spread})
-            bar.write(_line(sorted(trainer.discriminators), scalars, moments))
+            for text in (_line(sorted(trainer.discriminators), scalars, moments), *self.watch.warnings(seen)):
+                bar.write(text)
             for name, value in {**scalars, **{name: m.mean for name, m in moments.items()}}.items():
                 self.board.add_scalar(name, value, global_step=trainer.images_seen)
 
@@ -166,7 +165,7 @@ class Recorder:
 
 
 def _line(spectra: list[str], scalars: dict[str, float], moments: dict[str, Moments]) -> str:
-    """kimg, speed, and for each spectrum the scores of real and fake, R1 and p."""
+    """kimg, speed, and for each spectrum the scores of real and fake, R1, p and diversity."""
     parts = [f"kimg {scalars['progress/kimg']:<8.1f} sec/kimg {scalars['progress/seconds_per_kimg']:<7.1f}"]
     for name in spectra:
         real, fake = moments[f"scores/real_{name}"].mean, moments[f"scores/fake_{name}"].mean
@@ -175,6 +174,8 @@ def _line(spectra: list[str], scalars: dict[str, float], moments: dict[str, Mome
             text += f" R1 {moments[f'loss/r1_{name}'].mean:.3g}"
         if f"augment/p_{name}" in scalars:
             text += f" p {scalars[f'augment/p_{name}']:.3f}"
+        if f"diversity/{name}" in scalars:
+            text += f" div {scalars[f'diversity/{name}']:.3f}"
         parts.append(text)
     if scalars["progress/skipped_total"]:
         parts.append(f"steps skipped for NaN {scalars['progress/skipped_total']:.0f}")

@@ -77,6 +77,7 @@ def test_a_run_leaves_its_files(config: TrainingConfig, dataset: PairedFaces, tm
     for name in ("vis", "nir"):
         assert {f"loss/g_{name}", f"loss/d_{name}", f"scores/real_{name}", f"augment/p_{name}"} <= lines[0].keys()
     assert {"loss/r1_vis", "loss/r1_nir", "loss/path_length"} <= lines[0].keys()
+    assert {"diversity/vis", "diversity/nir", "diversity/across_vis", "diversity/across_nir"} <= lines[0].keys()
     loaded = load_generator(tmp_path / "network-snapshot-000000.safetensors")
     assert loaded.metadata == {**METADATA, "images_seen": 80}
     z, c = torch.randn(2, 8), torch.randn(2, 8)
