@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from dnnlib.errors import UserError
 from dnnlib.files import append_line, keep_lines
@@ -96,7 +97,7 @@ class SnapshotMetrics:
                 append_line(self.run_dir / METRICS_FILE, {**line, **seen})
         values |= {name: geometric_mean(several) for name, several in by_metric.items()}
         if distributed.rank() == 0:
-            print("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+            tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
         return values
 
     def forget_later(self, images_seen: int) -> None:
