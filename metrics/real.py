@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,12 @@ class RealPictures:
     def stats(self) -> dict[str, FeatureStats]:
         """Statistics by spectrum, the same in every process: from memory, from the cache, or from the pictures."""
         if not self._stats:
-            first, dim = distributed.rank() == 0, self.detector.dim
+            first = distributed.rank() == 0
             paths = {spectrum: stats_path(self._key(spectrum)) for spectrum in SPECTRA}
             for spectrum, path in paths.items():
-                # The first process's file serves all: what the others add is empty.
-                cached = load_stats(path, self._key(spectrum), self.number) if first else None
-                found = (cached or FeatureStats.empty(dim)).summed()
-                if found.number:
-                    self._stats[spectrum] = found
+                cached = distributed.from_rank_zero(partial(load_stats, path, self._key(spectrum), self.number))
+                if cached is not None:
+                    self._stats[spectrum] = cached
                 if first:
                     print(f"Statistics of real {spectrum} pictures: cache {'hit' if cached else 'miss'} ({path})")
             missing = [spectrum for spectrum in SPECTRA if spectrum not in self._stats]

@@ -10,7 +10,7 @@ from torch_utils.streams import stream
 from training.generator import Generator, Images
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def draw_pairs(
     generator: Generator, features: np.ndarray, indices: Sequence[int], seed: int, batch: int
 ) -> Iterator[Images]:

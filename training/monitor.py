@@ -79,7 +79,7 @@ class DiversityWatch:
         self.c = torch.stack([dataset.feature(chosen[group]) for group in self.groups]).to(device)  # [M * K, c_dim]
         self.real = real_diversity(dataset, seed)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def look(self, generator: Generator) -> dict[str, Diversity]:
         """What the generator draws at the fixed conditions, by spectrum."""
         parts = [generator(z, c) for z, c in zip(self.z.split(LATENTS), self.c.split(LATENTS), strict=True)]
