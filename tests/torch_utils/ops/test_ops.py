@@ -1,6 +1,7 @@
 """Every op against an independent formulation, and its derivatives against finite differences."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch.nn.functional as F
 from scipy.ndimage import map_coordinates
 from scipy.signal import convolve2d
 from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd.function import once_differentiable
 
+from torch_utils.ops import grid_sample as module_of_grid_sample
 from torch_utils.ops.bias_act import bias_act, reference
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.grid_sample import grid_sample
@@ -141,16 +144,55 @@ def test_modulated_conv2d_equals_weights_of_each_sample(demodulate: bool, up: in
 # grid_sample.
 
 
-def test_grid_sample_is_bilinear() -> None:
+@pytest.fixture(params=["native", "ours"])
+def sampling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's own sampling where it can be differentiated twice, and ours."""
+    if request.param == "ours":
+        monkeypatch.setattr(module_of_grid_sample, "native_serves", lambda device: False)
+    elif not module_of_grid_sample.native_serves("cpu"):
+        pytest.skip("this torch's grid_sample has no second derivative")
+
+
+def test_grid_sample_is_bilinear(sampling: None) -> None:
+    """And mirrors beyond the centres of the outer pixels."""
     x = normal(1, 1, 6, 7)
-    points = torch.rand(1, 4, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    points = torch.rand(1, 4, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3 - 1.5
     rows, columns = (points[0, :, :, 1] + 1) / 2 * 5, (points[0, :, :, 0] + 1) / 2 * 6
     expected = map_coordinates(x[0, 0].numpy(), [rows.numpy(), columns.numpy()], order=1, mode="mirror")
     assert np.allclose(grid_sample(x, points)[0, 0], expected)
 
 
-def test_grid_sample_has_a_second_derivative() -> None:
+def test_grid_sample_has_a_second_derivative(sampling: None) -> None:
     x = normal(1, 2, 5, 5).requires_grad_()
     points = normal(1, 3, 4, 2, seed=3) * 0.8
     assert gradcheck(lambda v: grid_sample(v, points), (x,))
     assert gradgradcheck(lambda v: grid_sample(v, points), (x,))
+
+
+def test_grid_sample_probes_what_torch_can_do(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    probe = module_of_grid_sample.native_serves
+    request.addfinalizer(probe.cache_clear)
+    probe.cache_clear()
+    x, points = normal(1, 1, 3, 3).requires_grad_(), normal(1, 2, 2, 2, seed=1) * 0.5
+    try:
+        can = gradgradcheck(lambda v: module_of_grid_sample._native(v, points), (x,))
+    except RuntimeError:
+        can = False
+    assert probe("cpu") is can
+    probe.cache_clear()
+    monkeypatch.setattr(module_of_grid_sample, "_native", OnceDifferentiable.apply)
+    assert probe("cpu") is False
+
+
+class OnceDifferentiable(torch.autograd.Function):
+    """What grid_sample of an older torch is like."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+        ctx.shape = x.shape
+        return x[:, :, :1, :1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grad.new_ones(ctx.shape), None
