@@ -50,7 +50,7 @@ class BuildError(UserError):
 
 def _root() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path(cache) / "torch_extensions")
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path(cache) / "torch_extensions").absolute()
 
 
 @functools.cache
@@ -88,8 +88,12 @@ class Build:
 
     @property
     def finished(self) -> Path:
-        """A file that exists once the library is whole."""
+        """A file that is written once the library is whole."""
         return self.folder / "finished.json"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.finished.exists() and self.library.exists()
 
     @property
     def failed(self) -> Path:
@@ -97,15 +101,20 @@ class Build:
         return self.folder / "failed.json"
 
 
+def visible_arch() -> str:
+    """The architectures of this machine's GPUs; empty where there is none."""
+    visible = {torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())}
+    return ";".join(f"{major}.{minor}" for major, minor in sorted(visible))
+
+
 def build_for(capability: tuple[int, int]) -> Build:
     """A finished build that runs on such a GPU, or else the one to be made for the GPUs of this machine."""
-    visible = {torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())} | {capability}
-    wanted = Build(CUDA_SOURCES, ";".join(f"{major}.{minor}" for major, minor in sorted(visible)))
+    wanted = Build(CUDA_SOURCES, visible_arch())
     for mark in (wanted.finished, *sorted(wanted.root.glob(f"{wanted.family}_*/{wanted.finished.name}"))):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            arch = json.loads(mark.read_text(encoding="utf-8"))["arch"]
-            if covers(arch, capability):
-                return Build(CUDA_SOURCES, arch)
+            build = Build(CUDA_SOURCES, json.loads(mark.read_text(encoding="utf-8"))["arch"])
+            if build.is_finished and covers(build.arch, capability):
+                return build
     return wanted
 
 
@@ -138,7 +147,7 @@ def ensure(build: Build, compiler: "Compiler | None" = None, again: bool = False
 
     again: tries even where the last attempt failed. Raises BuildError.
     """
-    if build.finished.exists() and not again:
+    if build.is_finished and not again:
         return
     if not again:
         _raise_remembered(build)
@@ -148,7 +157,7 @@ def ensure(build: Build, compiler: "Compiler | None" = None, again: bool = False
     try:
         build.folder.mkdir(parents=True, exist_ok=True)
         with alone_in(build.folder):
-            if build.finished.exists() and not again:
+            if build.is_finished and not again:
                 return  # somebody else built it meanwhile
             if not again:
                 _raise_remembered(build)
@@ -284,6 +293,7 @@ def compile_with_ninja(build: Build) -> None:
     changes = {"PATH": _search_path()}
     if build.arch:
         changes["CUDA_HOME"] = str(find_toolkit())
+        print(f"Building CUDA kernels for {build.arch}, once, about a minute: {build.folder}", file=sys.stderr)
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -344,11 +354,16 @@ def load(build: Build) -> ModuleType:
 
 
 @click.command(cls=Command)
-@option("--arch", metavar="LIST", help=f"GPU architectures. [default: TORCH_CUDA_ARCH_LIST, or {DEFAULT_ARCH}]")
+@option(
+    "--arch",
+    metavar="LIST",
+    help=f"GPU architectures. [default: TORCH_CUDA_ARCH_LIST, or those of this machine's GPUs, or {DEFAULT_ARCH}]",
+)
 def main(arch: str | None) -> None:
     """Build the CUDA kernels ahead of time, even where the last attempt failed."""
-    given = ("--arch", arch) if arch else ("TORCH_CUDA_ARCH_LIST", os.environ.get("TORCH_CUDA_ARCH_LIST"))
-    build = Build(CUDA_SOURCES, parse_arch(given[1] or DEFAULT_ARCH, given[0]))
+    name = "--arch" if arch else "TORCH_CUDA_ARCH_LIST"
+    arch = arch or os.environ.get(name) or visible_arch() or DEFAULT_ARCH
+    build = Build(CUDA_SOURCES, parse_arch(arch, name))
     began = time.perf_counter()
     try:
         ensure(build, again=True)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def cpu_module() -> ModuleType:
     """csrc/ with cpu.cpp, built once and kept in build/ops until its sources change."""
     made = build.Build(build.CPU_SOURCES, arch="", root=ROOT / "build" / "ops")
-    if not made.finished.exists():
+    if not made.is_finished:
         if missing := build.missing_tools(cuda=False):
             pytest.skip("; ".join(missing))
         build.ensure(made, again=True)

@@ -139,6 +139,7 @@ def test_a_fresh_lock_is_waited_for(made: build.Build, capfd: pytest.CaptureFixt
     waiting.start()
     waiting.join(0.3)
     assert waiting.is_alive() and compiler.calls == 0
+    made.library.touch()
     made.finished.write_text('{"arch": "8.6"}')
     lock.unlink()
     waiting.join(10)
@@ -183,10 +184,15 @@ def test_a_build_made_ahead_is_found(made: build.Build, monkeypatch: pytest.Monk
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     ahead = build.Build(build.CUDA_SOURCES, build.DEFAULT_ARCH)
     build.ensure(ahead, FakeCompiler())
+    monkeypatch.setattr(build, "visible_arch", lambda: "7.0;8.9")
+    here = build.Build(build.CUDA_SOURCES, "7.0;8.9")
     assert build.build_for((8, 9)) == ahead
-    assert build.build_for((7, 0)) == build.Build(build.CUDA_SOURCES, "7.0")
+    assert build.build_for((7, 0)) == here  # too old for what was built ahead
+    ahead.library.unlink()
+    assert build.build_for((8, 9)) == here
+    ahead.library.touch()
     ahead.finished.write_text("[]")
-    assert build.build_for((8, 9)) == build.Build(build.CUDA_SOURCES, "8.9")
+    assert build.build_for((8, 9)) == here
 
 
 def test_arch_lists() -> None:
