@@ -1,7 +1,6 @@
 """The kernels under test: their CPU build, which has the same arithmetic, and the real ones where there is a GPU."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -9,19 +8,6 @@ import torch
 
 from torch_utils.ops import build
 from torch_utils.ops.kernels import kernels_for, use
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="session")
-def cpu_module() -> ModuleType:
-    """csrc/ with cpu.cpp, built once and kept in build/ops until its sources change."""
-    made = build.Build(build.CPU_SOURCES, arch="", root=ROOT / "build" / "ops")
-    if not made.is_finished:
-        if missing := build.missing_tools(cuda=False):
-            pytest.skip("; ".join(missing))
-        build.ensure(made, again=True)
-    return build.load(made)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
