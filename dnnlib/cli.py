@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from dnnlib.errors import SharedUserError, UserError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 LINGER_SECONDS = 2.0  # a launcher ends all processes as soon as one leaves: the one that tells comes first
 
 
@@ -38,12 +40,29 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _tell(text: str, shared: bool) -> None:
-    """One line on stderr; of a mistake that all processes of a launcher share, only the first one's."""
-    if not shared or os.environ.get("RANK", "0") == "0":
-        click.echo(f"Error: {_one_line(text)}", err=True)
-    else:
+def explain(error: BaseException) -> int:
+    """Tells the user what ends the program, a fault of ours with its traceback, and returns the exit status.
+
+    What all processes of a launcher share (torchrun sets RANK) only the first one tells.
+    """
+    first = os.environ.get("RANK", "0") == "0"
+    if isinstance(error, (click.ClickException, SharedUserError)) and not first:
         time.sleep(LINGER_SECONDS)
+        return EXIT_USER_ERROR
+    if isinstance(error, click.ClickException):
+        click.echo(f"Error: {_one_line(error.format_message())}", err=True)
+        return EXIT_USER_ERROR
+    if isinstance(error, UserError):
+        click.echo(f"Error: {_one_line(str(error))}", err=True)
+        return EXIT_USER_ERROR
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        if first:
+            click.echo("Interrupted: what is finished stays; the same command goes on from there.", err=True)
+        return EXIT_INTERRUPTED
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    traceback.print_exception(error)
+    return 1
 
 
 class _OneLineErrors:
@@ -57,15 +76,8 @@ class _OneLineErrors:
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message())
             sys.exit(EXIT_USER_ERROR)
-        except click.ClickException as error:
-            _tell(error.format_message(), shared=True)
-            sys.exit(EXIT_USER_ERROR)
-        except UserError as error:
-            _tell(str(error), shared=isinstance(error, SharedUserError))
-            sys.exit(EXIT_USER_ERROR)
-        except (click.Abort, KeyboardInterrupt):
-            click.echo("Interrupted: what is finished stays; the same command goes on from there.", err=True)
-            sys.exit(130)
+        except (click.ClickException, UserError, click.Abort, KeyboardInterrupt) as error:
+            sys.exit(explain(error))
         sys.exit(result if isinstance(result, int) else 0)
 
 

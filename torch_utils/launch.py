@@ -8,6 +8,8 @@ A process that dies takes all others with it, whatever they wait for: a thread i
 import contextlib
 import multiprocessing
 import os
+import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import click
 import torch
 import torch.distributed as dist
 
+from dnnlib.cli import explain
 from dnnlib.errors import SharedUserError, UserError
 from torch_utils import crew, distributed
 from torch_utils.stop_signals import StopSignals
@@ -131,9 +134,14 @@ def process_group(world: World, init_method: str = "env://") -> Iterator[None]:
     heartbeat = _Heartbeat()
     try:
         yield
-    except (UserError, SystemExit):
-        # Mostly raised by all together: nobody may take it for a death. Where it is one process's, it goes alone.
-        heartbeat.leave(timeout=2 * BEAT_SECONDS)
+    except BaseException as error:
+        # Mistakes and stops are mostly everybody's: nobody may take them for a death.
+        if isinstance(error, (UserError, SystemExit)) and heartbeat.leave(timeout=2 * BEAT_SECONDS):
+            dist.destroy_process_group()
+        elif multiprocessing.parent_process() is None:  # else `crew` tells the parent
+            status = explain(error)
+            sys.stdout.flush()
+            os._exit(status)  # torch does not come to an end in peace while a thread waits for others
         raise
     heartbeat.leave(timeout=None)
     dist.destroy_process_group()
@@ -152,10 +160,11 @@ class _Heartbeat:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def leave(self, timeout: float | None) -> None:
-        """Waits until all processes leave, or, where they do not, `timeout` seconds."""
+    def leave(self, timeout: float | None) -> bool:
+        """Waits until all processes leave, or, where they do not, `timeout` seconds; says whether they do."""
         self._leaving.set()
         self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
@@ -173,11 +182,6 @@ class _Heartbeat:
 
     def _end(self, reason: str) -> None:
         if multiprocessing.parent_process() is None:  # else the parent says what has happened
-            click.echo(
-                f"Error: process {dist.get_rank()} ends, because another one has ({_first_line(reason)})", err=True
-            )
+            what = textwrap.shorten(reason, 120, placeholder=" ...")
+            click.echo(f"Error: process {dist.get_rank()} ends, because another one is gone ({what})", err=True)
         os._exit(1)
-
-
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[0]

@@ -1,13 +1,12 @@
 """The folder of a run: which one it is, what its files are called, and which of them may go."""
 
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_path, atomic_write_json, make_folder, read_json
+from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, make_folder, read_json
 from training.snapshots import snapshot_images
 
 CONFIG_FILE = "config.json"
@@ -114,23 +113,18 @@ def offer_best(run_dir: Path, snapshot: Path, images_seen: int, metric: str, val
         return False
     entry = {"metric": metric, "value": value, "higher_is_better": higher}
     atomic_write_json(run_dir / BEST_FILE, {**entry, "snapshot": snapshot.name, "images_seen": images_seen})
-    link_best(run_dir)
+    copy_best(run_dir)
     return True
 
 
-def link_best(run_dir: Path) -> None:
-    """Makes best-network.safetensors the file that best.json names.
+def copy_best(run_dir: Path) -> None:
+    """Makes best-network.safetensors a copy of what best.json names, if it is not.
 
-    Called at the start, too: a run may have been killed between the two. By then a later snapshot may bear the name.
+    Called at the start, too: a run may have been killed between the two. A later snapshot may bear the same name.
     """
     known = read_best(run_dir)
-    if known is None:
+    if known is None or snapshot_images(run_dir / BEST_NETWORK) == known["images_seen"]:
         return
     source = run_dir / known["snapshot"]
     if source.exists() and snapshot_images(source) == known["images_seen"]:
-        with atomic_path(run_dir / BEST_NETWORK) as temporary:
-            temporary.unlink()
-            try:
-                os.link(source, temporary)
-            except OSError:  # a file system without hard links
-                temporary.write_bytes(source.read_bytes())
+        atomic_write_bytes(run_dir / BEST_NETWORK, source.read_bytes())

@@ -17,7 +17,7 @@ from torch_utils.streams import stream
 from torch_utils.training_stats import Moments
 from training import monitor
 from training.dataset import PairedFaces, endless_batches
-from training.run_folder import GRID, NETWORK, STATE, STATS_FILE, link_best, offer_best, prune, stamp
+from training.run_folder import GRID, NETWORK, STATE, STATS_FILE, copy_best, offer_best, prune, stamp
 from training.snapshots import grid_shape, save_generator, save_grids, save_state
 from training.trainer import Trainer
 
@@ -93,7 +93,7 @@ class Recorder:
             # The ticks behind the state that training goes on from come again.
             limit = trainer.images_seen + 0.5
             keep_lines(run_dir / STATS_FILE, lambda line: line["progress/kimg"] * 1000 <= limit)
-            link_best(run_dir)
+            copy_best(run_dir)
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
             self.board = SummaryWriter(str(run_dir))

@@ -1,7 +1,9 @@
 """Training goes on where it stopped, bit for bit; its files are whole; what is not a state is refused."""
 
 import dataclasses
+import errno
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,65 @@ def test_a_resumed_run_forgets_the_ticks_behind_its_state(
     for _ in range(2):  # the second time, the first one's tick lies behind the state
         trained(config, dataset, tmp_path, state)
         assert [line["progress/kimg"] for line in read_lines(tmp_path / "stats.jsonl")] == [0.04, 0.08]
+
+
+def test_asked_to_stop_it_saves_the_moment_and_goes_on_from_there(
+    config: TrainingConfig, dataset: PairedFaces, tmp_path: Path
+) -> None:
+    """Amidst a tick and between two of ADA's updates; the second sitting is none the wiser."""
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = trained(config, dataset, tmp_path / "whole")
+    asked = iter([False] * 6 + [True] * 2)
+    stopped = Trainer(config, CPU)
+    assert not train(stopped, dataset, tmp_path / "parts", METADATA, stop=lambda: next(asked))
+    assert stopped.iteration == 7 and list(asked) == [True]
+    resumed = trained(config, dataset, tmp_path / "parts", load_state(tmp_path / "parts/training-state-000000.pt"))
+    assert same(without_time(whole.state()), without_time(resumed.state()))
+    ticks = [line["progress/kimg"] for line in read_lines(tmp_path / "parts/stats.jsonl")]
+    assert ticks == [0.028, 0.04, 0.08]
+
+
+def test_metrics_are_noted_and_choose_the_best_network(
+    config: TrainingConfig, dataset: PairedFaces, tmp_path: Path
+) -> None:
+    """40 pictures score best of 20, 40, ..., 80; what was best is remembered by a second sitting."""
+    values = {20: 5.0, 40: 2.0, 60: 3.0, 80: 2.5, 100: 2.25}
+    trainer = Trainer(dataclasses.replace(config, kimg_per_tick=0.02), CPU)
+
+    def measure(snapshot: Path, images_seen: int) -> dict[str, float]:
+        assert load_generator(snapshot).metadata["images_seen"] == images_seen
+        return {"fd_vis": values[images_seen], "other": 0.0}
+
+    assert train(trainer, dataset, tmp_path, METADATA, measure, best_by=("fd_vis", False))
+    trainer.config = dataclasses.replace(trainer.config, total_kimg=0.1)
+    assert train(trainer, dataset, tmp_path, METADATA, measure, best_by=("fd_vis", False))
+    assert load_generator(tmp_path / "best-network.safetensors").metadata["images_seen"] == 40
+    noted = [line for line in read_lines(tmp_path / "stats.jsonl") if "metrics/fd_vis" in line]
+    assert [(line["progress/kimg"], line["metrics/fd_vis"]) for line in noted] == [
+        (images / 1000, value) for images, value in values.items()
+    ]
+
+
+def test_a_full_disk_leaves_the_last_good_state(
+    config: TrainingConfig, dataset: PairedFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = dataclasses.replace(config, total_kimg=config.total_kimg / 2)
+    trained(half, dataset, tmp_path)
+    good = (tmp_path / "training-state-000000.pt").read_bytes()
+    write = Path.write_bytes
+
+    def fill_up(path: Path, data: bytes) -> int:
+        if "training-state" not in path.name:
+            return write(path, data)
+        write(path, bytes(data[: len(data) // 2]))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    with pytest.raises(UserError, match=r"training-state-000000\.pt: the disk is full"):
+        trained(config, dataset, tmp_path, load_state(tmp_path / "training-state-000000.pt"))
+    assert (tmp_path / "training-state-000000.pt").read_bytes() == good
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_step_with_nan_is_skipped_and_counted() -> None:

@@ -1,0 +1,86 @@
+"""One process is the trivial case; who works together is told from --gpus, --device and a launcher's environment."""
+
+import pytest
+import torch
+
+from dnnlib.errors import UserError
+from torch_utils import distributed
+from torch_utils.launch import LAUNCHER_VARIABLES, World, find_world, launch
+
+OUTSIDE = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHER_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_one_process_keeps_its_gradients_where_they_are() -> None:
+    one, two = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(3))
+    two.grad = torch.ones(3)
+    (gradient,) = distributed.average_gradients([one, two])
+    assert gradient is two.grad and one.grad is None
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_all_finite_by_hand(bad: float) -> None:
+    good = [torch.ones(3), torch.full([2, 2], -1e15), torch.zeros(0)]
+    assert distributed.all_finite(good) and distributed.all_finite([])
+    assert not distributed.all_finite([*good, torch.tensor([0.0, bad])])
+
+
+def test_alone_the_others_words_are_ones_own() -> None:
+    assert distributed.from_rank_zero(lambda: 3) == distributed.everywhere(lambda: 3) == 3
+    assert distributed.any_of(True) and not distributed.any_of(False)
+    assert distributed.all_reduce_mean(torch.tensor(2.0)) == 2
+
+
+def test_who_works_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_world(None, "cpu") == find_world(1, "cpu") == World(1, "cpu")
+    assert find_world(3, "cpu") == World(3, "cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert find_world(2, "auto") == World(2, "auto")
+    for name, value in OUTSIDE.items():
+        monkeypatch.setenv(name, value)
+    assert find_world(None, "auto") == find_world(4, "auto") == World(4, "auto", outside=True)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "environment", "message"),
+    [
+        (0, "cpu", {}, "--gpus: 0 is not at least 1"),
+        (2, "auto", {}, "--gpus: 2, but this machine has 1 usable GPUs; --device cpu would run 2"),
+        (2, "cuda:0", {}, "--device: cuda:0: 2 processes take a GPU each"),
+        (1, "cuda:1", {}, "--device: cuda:1: this machine has 1 usable GPUs"),
+        (3, "auto", OUTSIDE, "--gpus: 3, but the launcher has started 4 processes"),
+        (None, "0", OUTSIDE, "--device: 0: 4 processes take a GPU each"),
+        (None, "auto", {**OUTSIDE, "LOCAL_RANK": "one"}, "LOCAL_RANK: 'one' in the environment is not a number"),
+        (None, "auto", {**OUTSIDE, "RANK": "4"}, "RANK: 4 in the environment is not below WORLD_SIZE 4"),
+        (None, "auto", {"RANK": "0", "WORLD_SIZE": "2"}, "LOCAL_RANK: not set, though RANK and WORLD_SIZE are"),
+    ],
+)
+def test_contradictions_are_named(
+    gpus: int | None, device: str, environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as caught:
+        find_world(gpus, device)
+    assert str(caught.value).startswith(message)
+
+
+def test_each_process_has_the_gpu_of_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert distributed.pick_device("auto") == torch.device("cuda:0")
+    monkeypatch.setattr(distributed, "is_running", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert distributed.pick_device("auto") == distributed.pick_device("cuda") == torch.device("cuda:3")
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(UserError, match="cuda:4: this machine has 4 usable GPUs"):
+        distributed.pick_device("auto")
+
+
+def test_nothing_to_do_starts_no_work() -> None:
+    launch(World(2, "cpu"), lambda: None, lambda plan, stop: pytest.fail("work"))

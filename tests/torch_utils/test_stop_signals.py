@@ -1,0 +1,17 @@
+"""A signal is remembered, not obeyed, and only inside the block."""
+
+import os
+import signal
+
+from torch_utils.stop_signals import SIGNALS, StopSignals
+
+
+def test_a_signal_is_remembered_however_often_it_comes() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    for number in SIGNALS:
+        with StopSignals().caught() as stop:
+            assert not stop()
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+            assert stop() and stop.received == number
+    assert [signal.getsignal(number) for number in SIGNALS] == before
