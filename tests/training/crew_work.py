@@ -4,12 +4,14 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import pytest
 import torch
 
 from torch_utils import distributed
 from torch_utils.stop_signals import StopSignals
+from training import loss
+from training.adversarial import Images, path_lengths
 from training.config import TrainingConfig
 from training.dataset import PairedFaces
 from training.snapshots import load_state
@@ -50,17 +52,17 @@ def share(rank: int, world: int) -> torch.Tensor:
 @contextlib.contextmanager
 def noise_by_picture(indices: torch.Tensor) -> Iterator[None]:
     """Path length's noise comes from a table, by the picture's place in the whole batch."""
-    original = torch.randn_like
+    original = path_lengths
 
-    def from_table(x: torch.Tensor, **_: Any) -> torch.Tensor:
-        table = torch.randn([BATCH, *x.shape[1:]], generator=torch.Generator().manual_seed(x.shape[1]))
-        return table[indices[: len(x)]]
+    def by_table(images: Images, ws: torch.Tensor, noise: Images) -> torch.Tensor:
+        del noise
+        rng = torch.Generator().manual_seed(2)
+        tables = {name: torch.randn([BATCH, *image.shape[1:]], generator=rng) for name, image in images.items()}
+        return original(images, ws, {name: table[indices[: len(ws)]] for name, table in tables.items()})
 
-    torch.randn_like = from_table  # type: ignore[assignment]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss, "path_lengths", by_table)
         yield
-    finally:
-        torch.randn_like = original
 
 
 def gradients(config: TrainingConfig, rank: int, world: int) -> dict[str, list[torch.Tensor | None]]:
