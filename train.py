@@ -22,6 +22,7 @@ from metrics.measure import SnapshotMetrics, check_metrics
 from metrics.real import RealPictures
 from metrics.registry import NONE, Fakes, parse_metrics
 from torch_utils import distributed
+from torch_utils.backend import set_backend
 from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features, refuse_other_model
 from torch_utils.image_tree import PairedTree
 from torch_utils.launch import find_world, launch
@@ -29,13 +30,23 @@ from torch_utils.ops import kernels
 from torch_utils.pair_check import check_features, check_pairs
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 from training.augment import AUGMENT_SETS
-from training.config import PRESETS, DatasetFacts, TrainingConfig, TrainingOptions, build_training_config
+from training.config import (
+    PRECISIONS,
+    PRESETS,
+    DatasetFacts,
+    TrainingConfig,
+    TrainingOptions,
+    build_training_config,
+    notices,
+)
 from training.dataset import PairedFaces, share_of_pairs
 from training.draw import draw_pairs
+from training.estimate import estimate
 from training.run_folder import latest_state, open_run_folder
 from training.snapshots import load_generator, load_state
 from training.trainer import Trainer
 from training.training_loop import train
+from training.transfer import check_weights, read_weights, transfer
 
 DEFAULT_METRICS = "fd_arcface"
 
@@ -89,7 +100,28 @@ DEFAULT_METRICS = "fd_arcface"
     "--resume", metavar="FILE|latest", help="Training state to go on from; latest: the newest below --outdir, if any."
 )
 @option("--gpus", type=int, help="Processes, each on a GPU of its own. [default: 1, or what torchrun has started]")
-@option("--dry-run", is_flag=True, help="Print the configuration and leave.")
+@option(
+    "--init-from",
+    metavar="FILE",
+    help="Begin with the weights of a released .pkl, a training state or a network snapshot, with fresh optimisers, "
+    "counters and p. With --resume latest it counts until there is a state.",
+)
+@option(
+    "--freezed", default=0, help="So many layers of each discriminator, from the picture on, stay as they were loaded."
+)
+@option(
+    "--precision",
+    default="auto",
+    type=click.Choice(PRECISIONS),
+    help="Of the highest resolutions; auto is fp16 on a GPU. On the CPU everything is fp32.",
+)
+@option("--fp32", type=click.BOOL, default=False, help="The same as --precision fp32.")
+@option(
+    "--nhwc", type=click.BOOL, default=False, help="Accepted and without effect: the layout is always channels_last."
+)
+@option("--allow-tf32", type=click.BOOL, default=False, help="Let float32 products round to TF32 on a GPU.")
+@option("--nobench", type=click.BOOL, default=False, help="Do not let cuDNN try its algorithms for the fastest.")
+@option("--dry-run", "-n", is_flag=True, help="Print the configuration, parameters and memory as JSON, and leave.")
 def main(gpus: int | None, device: str, dry_run: bool, **options: Any) -> None:
     """Train a generator of aligned VIS/NIR face pairs, conditioned on identity features.
 
@@ -129,7 +161,7 @@ def prepare(
     resume: str | None,
     metrics: str | None,
     rec_model: str | None,
-    **options: Any,
+    **rest: Any,
 ) -> Plan | None:
     """Checks the inputs, in one process, before anything is made. None: there is nothing to train."""
     wanted = metrics or (DEFAULT_METRICS if rec_model else NONE)
@@ -144,17 +176,29 @@ def prepare(
     check_features(feature_set, tree)
     if chosen and rec_model is not None:
         refuse_other_model(feature_set, f"--features: {path}", load_recognition(rec_model).fingerprint, rec_model)
-    notes = check_metrics(chosen, len(tree))
+    facts = DatasetFacts(summary.resolution, summary.pairs, feature_set.features.shape[1])
+    options = TrainingOptions(gpus=gpus, resume=resume, cuda=_on_gpu(device, dry_run), **rest)
+    config = build_training_config(options, facts)
+    notes = [*notices(options), *check_metrics(chosen, len(tree))]
     if metrics is None and not chosen:
         notes.append("No metrics and no best network: without --rec-model there is nothing to measure with")
-    facts = DatasetFacts(summary.resolution, summary.pairs, feature_set.features.shape[1])
-    config = build_training_config(TrainingOptions(gpus=gpus, **options), facts)
-    if dry_run:
-        click.echo(config.to_text())
-        return None
     state = latest_state(outdir) if resume == "latest" else Path(resume) if resume else None
-    name, digest = f"{Path(data).resolve().stem}-{options['cfg']}", tree.content_digest() if chosen else ""
+    if state is None and config.init_from is not None:
+        check_weights(read_weights(config.init_from), config)
+    elif state is None and config.freeze_layers:
+        raise UserError(f"--freezed: {outdir} holds no training state to go on from; --init-from would bring weights")
+    if dry_run:
+        click.echo(config.to_text(**estimate(config)))
+        for note in notes:
+            click.echo(note, err=True)
+        return None
+    name, digest = f"{Path(data).resolve().stem}-{options.cfg}", tree.content_digest() if chosen else ""
     return Plan(config, data, path, device, Path(outdir), name, state, wanted, rec_model, digest, notes)
+
+
+def _on_gpu(device: str, dry_run: bool) -> bool:
+    """A dry run believes what --device says: it may be for another machine."""
+    return device != "cpu" if dry_run and device != "auto" else distributed.pick_device(device).type == "cuda"
 
 
 def work(plan: Plan, stop: StopSignals) -> None:
@@ -162,8 +206,9 @@ def work(plan: Plan, stop: StopSignals) -> None:
     config, say = plan.config, click.echo if distributed.rank() == 0 else _silent
     device, dataset, features, model = distributed.everywhere(partial(_open, plan))
     kernels.prepare(device)
+    set_backend(config.allow_tf32, config.cudnn_benchmark)
     trainer = Trainer(config, device)
-    distributed.everywhere(partial(_load_state, trainer, plan.state))
+    lines = distributed.everywhere(partial(_load_weights, trainer, plan))
     if trainer.images_seen >= config.total_kimg * 1000:
         say(f"Nothing to do: {plan.state} has seen {config.total_kimg:g} kimg already.")
         return
@@ -176,6 +221,8 @@ def work(plan: Plan, stop: StopSignals) -> None:
         people = len(set(dataset.tree.identities))
         say(f"{len(dataset)} pairs of {people} people at {config.resolution}x{config.resolution}")
         say(f"Writing to {run_dir}" + (f", going on from {plan.state}" if plan.state else ""))
+        for line in lines:
+            say(line)
         if changed:
             say(f"Settings that differ from those of the state's run: {', '.join(changed)}")
         for note in filter(None, (*plan.notes, trainer.change_of_processes())):
@@ -224,9 +271,13 @@ def _metrics(plan: Plan, pairs: PairedFaces, model: RecognitionModel, run_dir: P
     return SnapshotMetrics(parse_metrics(plan.metrics), real, fakes_of, run_dir, config.seed)
 
 
-def _load_state(trainer: Trainer, state: Path | None) -> None:
-    if state is not None:
-        trainer.load(load_state(state), f"--resume: {state}")
+def _load_weights(trainer: Trainer, plan: Plan) -> list[str]:
+    """The state to go on from, or else the weights to begin with; returns lines for the log."""
+    if plan.state is not None:
+        trainer.load(load_state(plan.state), f"--resume: {plan.state}")
+    elif plan.config.init_from is not None:
+        return transfer(read_weights(plan.config.init_from), trainer)
+    return []
 
 
 if __name__ == "__main__":

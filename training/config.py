@@ -9,6 +9,7 @@ from typing import Any
 from dnnlib.errors import UserError
 from torch_utils.spectra import SPECTRA
 from training.augment import AUGMENT_SETS
+from training.precision import CLAMP
 
 # ----------------------------------------------------------------------------
 # Presets. None: by the formula of `auto` (below). They fill only what the user left open.
@@ -46,6 +47,9 @@ PRESETS: dict[str, Preset] = {
     "tiny64":     Preset(   100,   16,    4,  1/8, .0025,  None,    5, .05,    8, 128),
 }
 # fmt: on
+
+
+PRECISIONS = ("auto", *CLAMP)
 
 
 def auto_batch(resolution: int, gpus: int, cfg: str) -> int:
@@ -86,6 +90,15 @@ class TrainingOptions:
     keep: int | None = None
     tick: float | None = None
     workers: int = 1
+    resume: str | None = None
+    init_from: str | None = None
+    freezed: int = 0
+    precision: str = "auto"
+    fp32: bool = False
+    nhwc: bool = False
+    allow_tf32: bool = False
+    nobench: bool = False
+    cuda: bool = False  # whether the networks run on a GPU
 
 
 @dataclass(frozen=True)
@@ -136,13 +149,19 @@ class TrainingConfig:
     mirror: bool
     subset: int | None
 
+    init_from: str | None  # the file whose weights a new run begins with
+    freeze_layers: int  # of each discriminator, from the picture on
+    precision: str  # of the highest resolutions: fp32, fp16 or bf16
+    allow_tf32: bool
+    cudnn_benchmark: bool
+
     def to_json(self) -> dict[str, Any]:
         """Plain containers, for config.json."""
         return json.loads(self.to_text())
 
-    def to_text(self) -> str:
-        """The same as indented text, for --dry-run."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+    def to_text(self, **more: Any) -> str:
+        """The same as indented text, for --dry-run; `more` stands behind it."""
+        return json.dumps({**dataclasses.asdict(self), **more}, indent=2)
 
 
 def build_training_config(options: TrainingOptions, data: DatasetFacts) -> TrainingConfig:
@@ -160,6 +179,8 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
         )
     gamma = options.gamma if options.gamma is not None else preset.gamma
     conditional = {"vis": options.cond, "nir": options.cond and options.cond_nir}
+    precision = _precision(options)
+    clamp = CLAMP[precision]
     return TrainingConfig(
         resolution=resolution,
         seed=options.seed,
@@ -175,6 +196,7 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
             "resolution": resolution,
             "c_dim": data.feature_dim if options.cond else 0,
             "mapping_layers": preset.mapping_layers,
+            "clamp": clamp,
             **widths,
         },
         discriminators={
@@ -184,6 +206,7 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
                 "c_dim": data.feature_dim if conditional[name] else 0,
                 "mbstd_group": preset.mbstd or min(batch // gpus, 4),
                 "residual": preset.regular,
+                "clamp": clamp,
                 **widths,
             }
             for name, spectrum in SPECTRA.items()
@@ -192,7 +215,8 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
         generator_reg_interval=4 if preset.regular else 0,
         discriminator_reg_interval=16,
         ema_kimg=preset.ema_kimg or batch * 10 / 32,
-        ema_rampup=preset.rampup,
+        # Weights that were trained before need no averages that forget their beginning, and no slow start of p.
+        ema_rampup=preset.rampup if options.init_from is None else None,
         gamma=gamma if gamma is not None else 0.0002 * resolution**2 / batch,
         r1_spectra=tuple(SPECTRA) if options.nir_r1 else ("vis",),
         adversarial_weight={"vis": 1.0, "nir": options.nir_weight},
@@ -202,11 +226,33 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
         augment_p=options.p or 0.0,
         ada_target=(options.target if options.target is not None else 0.6) if options.aug == "ada" else None,
         ada_interval=4,
-        ada_kimg=500,
+        ada_kimg=500 if options.init_from is None else 100,
         ada_signal=options.ada_signal,
         mirror=options.mirror,
         subset=options.subset,
+        init_from=options.init_from,
+        freeze_layers=options.freezed,
+        precision=precision,
+        allow_tf32=options.allow_tf32,
+        cudnn_benchmark=not options.nobench,
     )
+
+
+def _precision(options: TrainingOptions) -> str:
+    """auto is fp16 on a GPU; a CPU computes in float32 whatever is asked for."""
+    if options.fp32 or not options.cuda:
+        return "fp32"
+    return "fp16" if options.precision == "auto" else options.precision
+
+
+def notices(options: TrainingOptions) -> list[str]:
+    """Lines about options that are accepted and have no effect here."""
+    lines = []
+    if options.precision in ("fp16", "bf16") and not options.cuda:
+        lines.append(f"--precision: {options.precision} is for a GPU; on the CPU everything is computed in fp32")
+    if options.allow_tf32 and not options.cuda:
+        lines.append("--allow-tf32: has no effect on the CPU")
+    return lines
 
 
 # ----------------------------------------------------------------------------
@@ -238,6 +284,11 @@ def _check(options: TrainingOptions, data: DatasetFacts) -> None:
         raise UserError(f"--p: only goes with --aug fixed (here --aug {options.aug})")
     if options.target is not None and options.aug != "ada":
         raise UserError(f"--target: only goes with --aug ada (here --aug {options.aug})")
+    if options.precision not in PRECISIONS:
+        raise UserError(f"--precision: {options.precision} is not one of {', '.join(PRECISIONS)}")
+    if options.fp32 and options.precision in ("fp16", "bf16"):
+        raise UserError(f"--fp32: contradicts --precision {options.precision}; leave one of them out")
+    _check_freezed(options, resolution)
     _check_range("--p", options.p, 0, 1)
     _check_range("--target", options.target, 0, 1)
     _check_range("--gpus", options.gpus, 1, None)
@@ -253,6 +304,13 @@ def _check(options: TrainingOptions, data: DatasetFacts) -> None:
     for option, above_zero in (("--lr", options.lr), ("--kimg", options.kimg), ("--tick", options.tick)):
         if above_zero is not None and not (math.isfinite(above_zero) and above_zero > 0):
             raise UserError(f"{option}: {above_zero} is not above 0")
+
+
+def _check_freezed(options: TrainingOptions, resolution: int) -> None:
+    if options.freezed and options.init_from is None and options.resume is None:
+        raise UserError("--freezed: only goes with --init-from or --resume; layers that know nothing must learn")
+    residual = PRESETS[options.cfg].regular
+    _check_range("--freezed", options.freezed, 0, 1 + (3 if residual else 2) * (resolution.bit_length() - 3))
 
 
 def _check_range(option: str, value: float | None, low: float, high: float | None) -> None:

@@ -100,6 +100,12 @@ class Discriminator(nn.Module):
         if c_dim:
             self.mapping = MappingNetwork(0, c_dim, width, num_ws=None, num_layers=mapping_layers)
 
+    def layers_from_picture(self) -> list[nn.Module]:
+        """The convolutions above 4x4 in the order that the picture meets them, each block's skip behind its others."""
+        names = ("fromrgb", "conv0", "conv1", "skip")
+        blocks = [getattr(self, f"b{res}") for res in self.resolutions]
+        return [getattr(block, name) for block in blocks for name in names if hasattr(block, name)]
+
     def forward(self, images: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
         """images [N, C, H, W] in [-1, 1], c [N, c_dim] -> logits [N, 1]."""
         x = images.contiguous(memory_format=torch.channels_last)

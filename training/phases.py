@@ -14,7 +14,7 @@ class Phase:
     """One loss of one set of networks that share an optimiser.
 
     interval: the phase runs in every interval-th iteration, and its loss counts that many times (lazy
-    regularisation, Karras et al. 2020, section 3.1).
+    regularisation, Karras et al. 2020, section 3.1). frozen: parameters that get no gradient and stay as they are.
     """
 
     name: str
@@ -23,10 +23,12 @@ class Phase:
     backward: Callable[..., None]
     needs: str  # what `backward` takes: 'latents' (z, c), 'reals' (images, c), or 'both', reals first
     interval: int = 1
+    frozen: frozenset[nn.Parameter] = frozenset()
     parameters: list[nn.Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.parameters = [parameter for network in self.networks for parameter in network.parameters()]
+        everything = (parameter for network in self.networks for parameter in network.parameters())
+        self.parameters = [parameter for parameter in everything if parameter not in self.frozen]
 
     def due(self, iteration: int) -> bool:
         """Whether the phase runs in this iteration."""
@@ -38,13 +40,13 @@ class Phase:
         Returns whether the step was taken: gradients that are not finite are not applied.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        for network in self.networks:
-            network.requires_grad_(True)
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
         rounds = list(rounds)
         for arguments in rounds:
             self.backward(*arguments, weight=self.interval / len(rounds))
-        for network in self.networks:
-            network.requires_grad_(False)
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
         gradients = distributed.average_gradients(self.parameters)
         if not distributed.all_finite(gradients):
             return False  # on every rank alike: the averages are the same

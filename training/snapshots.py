@@ -98,9 +98,20 @@ def save_state(path: StrPath, state: dict[str, Any]) -> None:
     atomic_write_bytes(path, buffer.getbuffer())
 
 
+def is_state(path: StrPath) -> bool:
+    """Whether a file's first bytes are those of what torch.save writes, as training states are."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PK\3\4"
+    except OSError:
+        return False
+
+
 def load_state(path: StrPath, option: str = "--resume") -> dict[str, Any]:
     """Reads a state on the CPU; nothing in the file can run code. Raises UserError naming `option` and the file."""
     where = f"{option}: {path}"
+    if is_pickle(path):
+        raise UserError(f"{where}: not a training state of ours; --init-from begins a new run with a released .pkl")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:

@@ -7,6 +7,7 @@ not, bit for bit on the CPU.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from training.ema import Ema
 from training.generator import Generator
 from training.loss import DualLoss, LossSettings
 from training.phases import Phase, lazy_adam
+from training.precision import use_precision
 from training.weights import load_strictly
 
 MAX_SKIPPED_STEPS = 1000
@@ -56,8 +58,10 @@ class Trainer:
             if config.augment
             else {}
         )
-        for module in (self.generator, *self.discriminators.values()):
+        networks: list[Generator | Discriminator] = [self.generator, *self.discriminators.values()]
+        for module in networks:
             module.train().requires_grad_(False)
+            use_precision(module, config.precision)
             distributed.broadcast_module(module)
         self.ema = Ema(self.generator, config.ema_kimg * 1000, config.ema_rampup)
         self.ada = (
@@ -127,11 +131,15 @@ class Trainer:
         phases = [Phase("generator_main", g_nets, g_optimizer, loss.generator_main, "latents")]
         if g_every:
             phases.append(Phase("generator_reg", g_nets, g_optimizer, loss.generator_regularize, "latents", g_every))
-        phases.append(Phase("discriminator_main", d_nets, d_optimizer, loss.discriminator_main, "both"))
+        # Frozen layers stay in the optimiser, so that its state fits whatever is frozen.
+        layers = [net.layers_from_picture()[: config.freeze_layers] for net in self.discriminators.values()]
+        frozen = frozenset(parameter for layer in chain(*layers) for parameter in layer.parameters())
+        phases.append(Phase("discriminator_main", d_nets, d_optimizer, loss.discriminator_main, "both", frozen=frozen))
         if d_every:
             regularized: list[nn.Module] = [self.discriminators[name] for name in config.r1_spectra]
+            regularize = loss.discriminator_regularize
             phases.append(
-                Phase("discriminator_reg", regularized, d_optimizer, loss.discriminator_regularize, "reals", d_every)
+                Phase("discriminator_reg", regularized, d_optimizer, regularize, "reals", d_every, frozen=frozen)
             )
         self.optimizers = {"generator": g_optimizer, "discriminators": d_optimizer}
         return phases

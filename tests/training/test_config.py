@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dnnlib.errors import UserError
-from training.config import PRESETS, DatasetFacts, TrainingOptions, build_training_config
+from training.config import PRESETS, DatasetFacts, TrainingOptions, build_training_config, notices
 
 
 def build(resolution: int = 256, **options: object):
@@ -62,6 +62,44 @@ def test_conditions_and_the_originals_ways() -> None:
     assert json.loads(config.to_text())["resolution"] == 256
 
 
+def test_transfer_has_no_rampup_and_a_faster_p() -> None:
+    fresh, begun = build(cfg="auto"), build(cfg="auto", init_from="x.pkl", freezed=13)
+    assert (fresh.ada_kimg, fresh.ema_rampup, fresh.init_from, fresh.freeze_layers) == (500, 0.05, None, 0)
+    assert (begun.ada_kimg, begun.ema_rampup, begun.init_from, begun.freeze_layers) == (100, None, "x.pkl", 13)
+    assert build(freezed=4, resume="latest").ada_kimg == 500
+
+
+@pytest.mark.parametrize(
+    ("options", "precision", "clamp"),
+    [
+        ({}, "fp32", None),
+        ({"precision": "fp16"}, "fp32", None),
+        ({"cuda": True}, "fp16", 256),
+        ({"cuda": True, "precision": "bf16"}, "bf16", None),
+        ({"cuda": True, "precision": "fp32"}, "fp32", None),
+        ({"cuda": True, "fp32": True}, "fp32", None),
+        ({"cuda": True, "fp32": True, "precision": "fp32"}, "fp32", None),
+    ],
+)
+def test_precision_follows_the_device(options: dict, precision: str, clamp: float | None) -> None:
+    config = build(**options)
+    assert config.precision == precision and config.generator["clamp"] == clamp
+    assert all(kwargs["clamp"] == clamp for kwargs in config.discriminators.values())
+
+
+def test_what_has_no_effect_is_said() -> None:
+    assert notices(TrainingOptions(precision="fp16"))[0].startswith("--precision: fp16 is for a GPU")
+    assert notices(TrainingOptions(allow_tf32=True))[0].startswith("--allow-tf32: ")
+    assert notices(TrainingOptions(precision="fp16", allow_tf32=True, cuda=True)) == notices(TrainingOptions()) == []
+
+
+def test_backend_options() -> None:
+    config = build()
+    assert (config.allow_tf32, config.cudnn_benchmark) == (False, True)
+    config = build(allow_tf32=True, nobench=True)
+    assert (config.allow_tf32, config.cudnn_benchmark) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -89,6 +127,12 @@ def test_conditions_and_the_originals_ways() -> None:
         ({"workers": -1}, "--workers"),
         ({"nir_weight": -0.1}, "--nir-weight"),
         ({"gpus": 0}, "--gpus"),
+        ({"precision": "fp8"}, "--precision"),
+        ({"precision": "fp16", "fp32": True}, "--fp32"),
+        ({"precision": "bf16", "fp32": True, "cuda": True}, "--fp32"),
+        ({"freezed": 1}, "--freezed"),
+        ({"freezed": -1, "init_from": "x.pkl"}, "--freezed"),
+        ({"freezed": 20, "init_from": "x.pkl"}, "--freezed"),
         ({"resolution": 48}, "--data"),
     ],
 )

@@ -18,7 +18,8 @@ def grid_sample(x: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
 
     Beyond the outer pixels the picture is mirrored. Differentiable in x any number of times; grid is a constant.
     """
-    return _native(x, grid) if native_serves(x.device.type) else _Sample.apply(x, grid)
+    device = "cpu" if x.is_meta else x.device.type  # meta tensors have no values to probe with
+    return _native(x, grid) if native_serves(device) else _Sample.apply(x, grid)
 
 
 def _native(x: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
