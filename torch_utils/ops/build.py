@@ -306,6 +306,7 @@ def compile_with_ninja(build: Build) -> None:
             [str(CSRC / source) for source in build.sources],
             extra_cflags=["-O3" if build.arch else "-O1"],
             extra_cuda_cflags=["-O3", "-std=c++17", *gencode(build.arch)] if build.arch else None,
+            extra_ldflags=[f"-Wl,-rpath,{changes['CUDA_HOME']}/lib64"] if build.arch and os.name != "nt" else None,
             build_directory=str(build.folder),
         )
     except Exception as error:

@@ -120,13 +120,17 @@ def test_bias_act_lets_nan_and_infinity_through(device: torch.device) -> None:
 
 
 def test_unaligned_memory(device: torch.device) -> None:
-    """Views that begin in the middle of a packed load."""
+    """Views that begin in the middle of a packed load: pictures, and small operands."""
     flat, f = normal(2 * 8 * 4 * 4 + 1).float().to(device), setup_filter([1, 3, 3, 1]).to(device)
     for x in (flat[1:].view(2, 8, 4, 4), flat[1:].view(2, 4, 4, 8).permute(0, 3, 1, 2)):
         assert_rounded(
             bias_act(x, act="lrelu", gain=1.0), reference(x.double().cpu(), None, None, None, "lrelu", 1, None)
         )
         assert_rounded(upfirdn2d(x, f, up=2, padding=(2, 1, 2, 1)), definition(x, f, up=2, padding=(2, 1, 2, 1)))
+        x, b, scale, noise = x.clone(), flat[1:9], flat[1:17].view(2, 8), flat[1:33].view(2, 1, 4, 4)
+        on_cpu = [tensor.double().cpu() for tensor in (x, b, scale, noise)]
+        exact = reference(on_cpu[0], on_cpu[1], on_cpu[2], on_cpu[3], "linear", 1, None)
+        assert_rounded(bias_act(x, b, scale=scale, noise=noise), exact, steps=4)
 
 
 # ----------------------------------------------------------------------------
@@ -158,6 +162,13 @@ def test_upfirdn2d(device: torch.device, dtype: torch.dtype, layout: str, channe
             assert result.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
+def among_nans(x: torch.Tensor) -> torch.Tensor:
+    """The same tensor with NaN before and behind it in memory, to be found where a kernel reads too far."""
+    size = 1 + sum((length - 1) * stride for length, stride in zip(x.shape, x.stride(), strict=True))
+    memory = torch.full([64 + size + 64], float("nan"), dtype=x.dtype)
+    return memory.as_strided(x.shape, x.stride(), 64).copy_(x)
+
+
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_upfirdn2d_of_any_arguments(cpu_module: ModuleType, data: st.DataObject) -> None:
@@ -168,7 +179,7 @@ def test_upfirdn2d_of_any_arguments(cpu_module: ModuleType, data: st.DataObject)
     arguments: dict[str, Any] = {"up": up, "down": down, "padding": padding, "flip_filter": data.draw(st.booleans())}
     for axis, sides in ((3, padding[:2]), (2, padding[2:])):
         assume(sizes[axis] * up + min(sides[0], 0) + min(sides[1], 0) > 0)  # the reference cannot crop it all
-    x = laid_out(normal(*sizes), data.draw(st.sampled_from(LAYOUTS), label="layout"))
+    x = among_nans(laid_out(normal(*sizes), data.draw(st.sampled_from(LAYOUTS), label="layout")))
     f = normal(*taps, seed=1)
     with use(cpu_module):
         if sizes[3] * up + sum(padding[:2]) < taps[1] or sizes[2] * up + sum(padding[2:]) < taps[0]:

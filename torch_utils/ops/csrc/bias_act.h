@@ -2,6 +2,8 @@
 // An item is V neighbours in memory. Device and host run the same items (bias_act.cu, cpu.cpp).
 #pragma once
 
+#include <initializer_list>
+
 #include "portable.h"
 
 namespace ops {
@@ -28,6 +30,17 @@ struct BiasAct {
 // ----------------------------------------------------------------------------
 // Items.
 
+// Of a small operand, what V neighbours in x meet: V neighbours as well, or one value for all; `otherwise` if null.
+template <int V, bool NEIGHBOURS, class A>
+HOST_DEVICE Pack<A, V> operand(const void* values, uint32_t start, A otherwise) {
+    if (NEIGHBOURS && values) return load<V>(static_cast<const A*>(values) + start);
+    const A value = values ? static_cast<const A*>(values)[start] : otherwise;
+    Pack<A, V> pack;
+    UNROLL
+    for (int j = 0; j < V; ++j) pack.values[j] = value;
+    return pack;
+}
+
 template <class T, int V, bool CHANNELS_LAST>
 struct BiasActItem {
     HOST_DEVICE static void run(const BiasAct& task, uint32_t item) {
@@ -35,19 +48,15 @@ struct BiasActItem {
         const uint32_t start = item * V;
         const uint32_t row = task.inner.quotient(start), place = start - row * task.inner.value;
         const uint32_t image = task.outer.quotient(row), number = row - image * task.outer.value;
-        const A* const bias = static_cast<const A*>(task.bias);
-        const A* const scale = static_cast<const A*>(task.scale);
-        const A* const noise = static_cast<const A*>(task.noise);
+        const uint32_t channel = CHANNELS_LAST ? place : number, pixel = CHANNELS_LAST ? number : place;
+        const Pack<A, V> scale = operand<V, CHANNELS_LAST>(task.scale, image * task.channels + channel, A(1));
+        const Pack<A, V> bias = operand<V, CHANNELS_LAST>(task.bias, channel, A(0));
+        const Pack<A, V> noise = operand<V, !CHANNELS_LAST>(task.noise, image * task.noise_stride + pixel, A(0));
         const A slope = A(task.slope), gain = A(task.gain), clamp = A(task.clamp);
         Pack<T, V> pack = load<V>(static_cast<const T*>(task.x) + start);
         UNROLL
         for (int j = 0; j < V; ++j) {
-            const uint32_t channel = CHANNELS_LAST ? place + j : number;
-            const uint32_t pixel = CHANNELS_LAST ? number : place + j;
-            A value = widen(pack.values[j]);
-            if (scale) value *= scale[image * task.channels + channel];
-            if (noise) value += noise[image * task.noise_stride + pixel];
-            if (bias) value += bias[channel];
+            A value = widen(pack.values[j]) * scale.values[j] + noise.values[j] + bias.values[j];
             value = (value > A(0) ? value : value * slope) * gain;
             if (clamp >= A(0)) value = value > clamp ? clamp : value < -clamp ? -clamp : value;  // NaN stays NaN
             narrow(value, pack.values[j]);
@@ -84,7 +93,8 @@ struct BiasActGradItem {
 template <class T, class Run>
 void bias_act_items(BiasAct task, Run& run) {
     constexpr int V = 16 / sizeof(T);
-    const bool packed = task.inner.value % V == 0 && aligned(task.x, 16) && aligned(task.y, 16);
+    bool packed = task.inner.value % V == 0 && aligned(task.x, 16) && aligned(task.y, 16);
+    for (const void* small : {task.bias, task.scale, task.noise}) packed = packed && aligned(small, V * sizeof(Sum<T>));
     task.items = packed ? task.elements / V : task.elements;
     if (task.channels_last) {
         packed ? run(BiasActItem<T, V, true>(), task) : run(BiasActItem<T, 1, true>(), task);

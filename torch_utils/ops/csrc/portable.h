@@ -12,6 +12,8 @@
 #else
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
+
+#include <stdexcept>
 #define HOST_DEVICE inline
 #define UNROLL
 #endif
@@ -64,24 +66,34 @@ void with_type(DType dtype, Run run) {
 }
 
 // ----------------------------------------------------------------------------
-// V neighbours in one load or store; the address is a multiple of their size.
+// V neighbours in one load or store; the address is a multiple of their size. A GPU insists on that, and the CPU build
+// checks it.
 
 template <class T, int V>
 struct alignas(sizeof(T) * V) Pack {
     T values[V];
 };
 
+inline bool aligned(const void* address, uint32_t bytes) { return reinterpret_cast<uintptr_t>(address) % bytes == 0; }
+
+#ifdef __CUDACC__
+#define CHECK_ALIGNED(address, bytes)
+#else
+#define CHECK_ALIGNED(address, bytes) \
+    if (!aligned(address, bytes)) throw std::logic_error("a packed access at an address that is not aligned")
+#endif
+
 template <int V, class T>
 HOST_DEVICE Pack<T, V> load(const T* address) {
+    CHECK_ALIGNED(address, sizeof(T) * V);
     return *reinterpret_cast<const Pack<T, V>*>(address);
 }
 
 template <class T, int V>
 HOST_DEVICE void store(T* address, const Pack<T, V>& pack) {
+    CHECK_ALIGNED(address, sizeof(T) * V);
     *reinterpret_cast<Pack<T, V>*>(address) = pack;
 }
-
-inline bool aligned(const void* address, uint32_t bytes) { return reinterpret_cast<uintptr_t>(address) % bytes == 0; }
 
 // ----------------------------------------------------------------------------
 // n / divisor for 0 <= n < 2^31 by a multiplication and a shift (Granlund and Montgomery 1994, section 4).
