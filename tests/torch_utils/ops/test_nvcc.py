@@ -1,10 +1,12 @@
 """nvcc compiles every kernel for the architectures that we name, without a warning and without spilling registers."""
 
+import ctypes
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from torch_utils.ops import build
 
@@ -72,3 +74,27 @@ def test_kernels_compile_for_all_architectures_without_spilling(source: str, tmp
     assert {arch for _, arch in found} == set(SM)
     assert len(found) >= 4 * 24, "fewer kernels than types, layouts and widths make"
     assert not {key: count for key, count in found.items() if count}
+
+
+@pytest.mark.slow
+def test_the_cuda_build_links_and_loads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By way of `ensure`, as on a GPU. Where torch has no CUDA, empty libraries stand in for those that torch names."""
+    without_cuda = torch.version.cuda is None
+    monkeypatch.setattr(torch.version, "cuda", torch.version.cuda or "13.0")
+    if missing := build.missing_tools():
+        pytest.skip("; ".join(missing))
+    if without_cuda:
+        for name in ("libc10_cuda.so", "libtorch_cuda.so"):
+            command = ["c++", "-shared", f"-Wl,-soname,{name}", "-x", "c++", "-", "-o", str(tmp_path / name)]
+            subprocess.run(command, input=b"", check=True)
+            ctypes.CDLL(str(tmp_path / name))
+        monkeypatch.setenv("LIBRARY_PATH", str(tmp_path))
+    made = build.Build(build.CUDA_SOURCES, "8.6+PTX", tmp_path / "cache")
+    build.ensure(made)
+    module = build.load(made)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("Building CUDA kernels for 8.6+PTX, once") and str(made.folder) in line
+    with pytest.raises(RuntimeError, match="^x: lies on cpu; these kernels are for CUDA"):
+        module.upfirdn2d(torch.zeros(1, 1, 4, 4), torch.ones(1, 1), 1, 1, [0, 0, 0, 0], False, 1.0, 0)
