@@ -183,7 +183,9 @@ def prepare(
     if metrics is None and not chosen:
         notes.append("No metrics and no best network: without --rec-model there is nothing to measure with")
     state = latest_state(outdir) if resume == "latest" else Path(resume) if resume else None
-    if state is None and config.init_from is not None:
+    if state is not None and config.init_from is not None:
+        notes.append(f"--init-from: {config.init_from} is not read, for {state} holds the weights to go on from")
+    elif config.init_from is not None:
         check_weights(read_weights(config.init_from), config)
     elif state is None and config.freeze_layers:
         raise UserError(f"--freezed: {outdir} holds no training state to go on from; --init-from would bring weights")

@@ -226,17 +226,12 @@ def generator_weights(network: StubNetwork, where: str) -> tuple[dict[str, torch
         state |= _luminance_heads(state, where)
         lines.append(f"it has no NIR head, so NIR starts as the luminance of VIS, {LUMA} times red, green, blue")
     refuse_broken(state, where)
-    _check_numbers(network, describe_generator(state, where), where)
+    described = describe_generator(state, where)
+    _check_numbers(network, described, where)
     for name, spectrum in SPECTRA.items():
-        channels = {
-            tensor.shape[0]
-            for key, tensor in state.items()
-            if re.fullmatch(rf"synthesis\.b\d+\.heads\.{name}\.bias", key)
-        }
-        if channels != {spectrum.channels}:
-            raise UserError(
-                f"{where}: its {name.upper()} heads draw {sorted(channels)} channels, not {spectrum.channels}"
-            )
+        channels = described["spectra"].get(name)
+        if channels != spectrum.channels:
+            raise UserError(f"{where}: its {name.upper()} heads draw {channels} channels, not {spectrum.channels}")
     return state, _clamp(network, where), lines
 
 

@@ -84,7 +84,7 @@ def _from_state(path: StrPath) -> Weights:
 
     def part(name: str) -> State:
         state = content.get(name)
-        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        if not isinstance(state, dict) or not all(map(_is_plain_tensor, state.values())):
             raise UserError(f"{OPTION}: {path}: not a whole training state ({name} is missing or broken)")
         refuse_broken(state, f"{OPTION}: {path}: {name}")
         return state
@@ -92,6 +92,10 @@ def _from_state(path: StrPath) -> Weights:
     names = {spectrum: f"discriminator_{spectrum}" for spectrum in SPECTRA}
     found = {spectrum: part(name) for spectrum, name in names.items() if name in content}
     return Weights(part("generator"), part("generator_ema"), found, [])
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and value.is_floating_point()
 
 
 # ----------------------------------------------------------------------------

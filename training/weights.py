@@ -124,8 +124,8 @@ def resolutions_in(state: Mapping[str, torch.Tensor], before: str, after: str) -
         if name.startswith(before) and name.endswith(after)
     )
     sizes = sorted(int(text) for text in between if text.isascii() and text.isdigit() and len(text) < 6)
-    if not sizes:
-        raise LookupError(f"no weights {before}...{after}")
+    if not sizes or any(size < 4 or size & (size - 1) for size in sizes):
+        raise LookupError(f"no weights {before}4{after} to {before}2048{after}")
     return sizes
 
 

@@ -178,6 +178,13 @@ def line(data: Path, tmp_path: Path) -> list[Any]:
     return ["--data", data, "--outdir", tmp_path / "runs", "--snap", 1, *small, "--device", "cpu"]
 
 
+def test_every_option_of_stylegan2_ada_is_there() -> None:
+    known = {name for parameter in script.main.params for name in parameter.opts}
+    named = "outdir gpus snap metrics seed dry-run data cond subset mirror cfg gamma kimg batch aug p target augpipe"
+    more = "resume freezed fp32 nhwc allow-tf32 nobench workers"
+    assert {"-n", *(f"--{name}" for name in f"{named} {more}".split())} <= known
+
+
 def test_train_begins_with_a_released_pickle(line: list[Any], tmp_path: Path, capsys: Any) -> None:
     sizes: dict[str, Any] = {"z": 512, "w": 512}
     path = released.save(
@@ -198,6 +205,8 @@ def test_train_begins_with_a_released_pickle(line: list[Any], tmp_path: Path, ca
     # The same command goes on from the state.
     status, out, err = run([*line, "--init-from", path, "--freezed", 4, "--resume", "latest"], capsys)
     assert status == 0 and "Nothing to do" in out, err
+    status, out, err = run([*line, "--init-from", path, "--resume", "latest", "--kimg", 0.012], capsys)
+    assert status == 0 and f"--init-from: {path} is not read" in out, err
 
 
 @pytest.mark.parametrize(
