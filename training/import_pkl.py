@@ -110,7 +110,8 @@ def read_pickle(path: StrPath, option: str) -> dict[str, StubNetwork]:
     if not isinstance(content, dict):
         raise UserError(f"{where}: a pickle, but not of StyleGAN2-ADA's networks; a dict of G, D and G_ema is needed")
     tensors = TensorReader(where, len(data))
-    networks = {str(name): _network(value, tensors) for name, value in content.items() if _is_network(value)}
+    found = {name: value for name, value in content.items() if _is_name(name) and _is_network(value)}
+    networks = {name: _network(value, tensors) for name, value in found.items()}
     if not networks:
         raise UserError(f"{where}: a pickle without a network of StyleGAN2-ADA's kind; G, D and G_ema are needed")
     return networks
@@ -139,16 +140,15 @@ def _network(record: Record, tensors: TensorReader) -> StubNetwork:
 
 def _modules(record: Any, where: str) -> Iterator[tuple[str, dict[Any, Any]]]:
     """(dotted name with a dot behind it, attributes) of a module and all within it, without recursion."""
-    waiting = [("", record)]
-    seen = 0
+    waiting, seen = [("", record)], 1
     while waiting:
         path, value = waiting.pop()
-        seen += 1
-        if seen > MAX_MODULES or path.count(".") > MAX_DEPTH:
-            raise UserError(f"{where}: modules within modules without an end; refused")
         _, attributes = _opened(value, where)
         yield path, attributes
         inner = _dict(attributes, "_modules", where)
+        seen += len(inner)
+        if seen > MAX_MODULES or path.count(".") > MAX_DEPTH:
+            raise UserError(f"{where}: modules within modules without an end; refused")
         waiting += [(f"{path}{name}.", module) for name, module in inner.items() if module is not None]
 
 
@@ -168,10 +168,14 @@ def _dict(attributes: Mapping[Any, Any], kind: str, where: str) -> dict[str, Any
     value = attributes.get(kind)
     if value is None:
         return {}
-    names = value if isinstance(value, dict) and len(value) <= MAX_ENTRIES else [None]
-    if not all(isinstance(name, str) and len(name) < 100 for name in names):
+    if not isinstance(value, dict) or len(value) > MAX_ENTRIES or not all(map(_is_name, value)):
         raise UserError(f"{where}: {kind} of a module is not a dict of names; refused")
     return value
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it is a name as modules have them: it goes into messages."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_]{1,100}", value) is not None
 
 
 def _flat(settings: Mapping[Any, Any], depth: int = 3) -> dict[str, Any]:
@@ -246,8 +250,9 @@ def import_discriminators(path: StrPath, option: str = "--init-from") -> dict[st
             kwargs = describe_discriminator(state, where)
             clamp = _clamp(networks[name], where)
             group = networks[name].settings.get("b4.mbstd", {}).get("group_size")
+            group = group if type(group) is int and group > 0 else 4
             with torch.device("meta"):
-                built = Discriminator(**kwargs, clamp=clamp, mbstd_group=group if isinstance(group, int) else 4)
+                built = Discriminator(**kwargs, clamp=clamp, mbstd_group=group)
             load_strictly(built, state, where, assign=True)
             found[spectrum] = built
     return found

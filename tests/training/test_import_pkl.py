@@ -281,6 +281,14 @@ def test_hostile_storages_end_in_one_line(change: dict, words: str, tmp_path: Pa
     assert not Path("ran").exists()
 
 
+def test_names_that_are_none_are_refused(tmp_path: Path) -> None:
+    """They would go into messages on a terminal."""
+    node = released.generator()
+    node.modules["\x1b[2J\n"] = node.modules.pop("mapping")
+    with pytest.raises(UserError, match="_modules of a module is not a dict of names; refused"):
+        read_pickle(released.save(tmp_path / "x.pkl", G=node), "--x")
+
+
 def test_truncated_files_are_refused(tmp_path: Path) -> None:
     whole = released.save(tmp_path / "x.pkl", G=released.generator()).read_bytes()
     for length in np.linspace(0, len(whole) - 1, 40).astype(int):
