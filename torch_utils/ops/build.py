@@ -301,6 +301,8 @@ def compile_with_ninja(build: Build) -> None:
 
         if build.arch:
             cpp_extension.CUDA_HOME = changes["CUDA_HOME"]
+        # A process that builds the same name again, in another folder, would get another name for the library.
+        cpp_extension.JIT_EXTENSION_VERSIONER.entries.pop(build.name, None)
         cpp_extension.load(
             build.name,
             [str(CSRC / source) for source in build.sources],
