@@ -21,6 +21,7 @@ from generation.privacy_diversity import MIN_FACE_PROBABILITY, unit_rows
 from generation.selection import Plan, Selection
 from generation.summary import table
 from torch_utils.distributed import pick_device
+from torch_utils.memory import keep_freed_memory
 
 SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
 
@@ -140,6 +141,7 @@ def main(**options: Any) -> None:
 
 def run(options: dict[str, Any]) -> None:
     """Check everything, generate, tell the result."""
+    keep_freed_memory()
     device = pick_device(options["device"])
     privacy_check = not options["no_privacy_check"]
     names = ("gen_model", "rec_model", "real_features", "thresholds", "detector", "identities")

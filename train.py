@@ -26,6 +26,7 @@ from torch_utils.backend import set_backend
 from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features, refuse_other_model
 from torch_utils.image_tree import PairedTree
 from torch_utils.launch import find_world, launch
+from torch_utils.memory import keep_freed_memory
 from torch_utils.ops import kernels
 from torch_utils.pair_check import check_features, check_pairs
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
@@ -207,6 +208,7 @@ def work(plan: Plan, stop: StopSignals) -> None:
     """Trains; called by every process. Rank 0 alone prints and makes files."""
     config, say = plan.config, click.echo if distributed.rank() == 0 else _silent
     device, dataset, features, model = distributed.everywhere(partial(_open, plan))
+    keep_freed_memory()
     kernels.prepare(device)
     set_backend(config.allow_tf32, config.cudnn_benchmark)
     trainer = Trainer(config, device)

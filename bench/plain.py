@@ -167,10 +167,10 @@ class PlainPipe:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """[N, C, H, W] -> the same shape."""
         assert self.pipe.transforms & {*BLIT, *GEOMETRY}, "the plain pipeline knows bg and bgc alone"
-        return self.pipe._recolor(_warp(images, self.pipe._inverse_geometry(images)))
+        return self.pipe._recolor(warp(images, self.pipe._inverse_geometry(images)))
 
 
-def _warp(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+def warp(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
     """training.augment_geometry.warp by upsampling, sampling and downsampling with FIR filters."""
     height, width = images.shape[2:]
     margin_y, margin_x, taps = height // 2, width // 2, len(SYM6)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import plain
-from bench.training import build, discriminator_flops, drawing, generator_flops, gradients, largest_difference
+from bench.training import build, discriminator_flops, drawing, generator_flops, gradient_difference, gradients
 from torch_utils.spectra import SPECTRA
 from training.config import DatasetFacts
 from training.trainer import Trainer
@@ -32,7 +32,7 @@ def test_plain_equals_ours() -> None:
     mine = gradients(ours)
     assert set(mine) == {"generator_main", "generator_reg", "discriminator_main", "discriminator_reg"}
     assert all(sum(float(gradient.abs().sum()) for gradient in found) > 0 for found in mine.values())
-    assert largest_difference(mine, gradients(other)) < 1e-4
+    assert gradient_difference(mine, gradients(other)) < 1e-4
 
 
 def test_flops_by_hand() -> None:

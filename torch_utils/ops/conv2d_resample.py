@@ -23,6 +23,8 @@ def conv2d_resample(
     if up > 1 and down > 1:
         raise ValueError("either up or down may exceed 1")
     if up == 1 and down == 1:
+        if w.shape[1:] == (1, 1, 1):  # an outer product; as a convolution it took 30 times as long on a CPU
+            return (x.permute(0, 2, 3, 1) * w[:, 0, 0, 0]).permute(0, 3, 1, 2)  # [N, O, H, W], channels_last
         return F.conv2d(x, w if flip_weight else w.flip([2, 3]), padding=padding)
     if f is None:
         raise ValueError("resampling needs a filter f")

@@ -75,27 +75,28 @@ def _upfirdn2d(
 ) -> torch.Tensor:
     if (kernels := kernels_for(x)) is not None:
         return kernels.upfirdn2d(x, f, up, down, padding, flip_filter, 1.0, current_stream(x))
-    channels = x.shape[1]
-    f = (f if flip_filter else f.flip([0, 1])).to(x.dtype)
+    f = (f.flip([0, 1]) if flip_filter else f).to(x.dtype)
     if up > 1:
-        x = _insert_zeros(x, up)
+        return _spread(x, f, up, padding)[:, :, ::down, ::down]
     left, right, top, bottom = padding
     within = [top, left]  # what the convolution itself can pad spares a copy
     if left != right or top != bottom or min(padding) < 0:
         x, within = F.pad(x, list(padding)), [0, 0]
-    weight = f[None, None].expand(channels, 1, *f.shape)  # [C, 1, fh, fw]
-    return F.conv2d(x, weight, stride=down, padding=within, groups=channels)
+    return F.conv2d(x, _depthwise(f.flip([0, 1]), x), stride=down, padding=within, groups=x.shape[1])
 
 
-def _insert_zeros(x: torch.Tensor, up: int) -> torch.Tensor:
-    """Zeros behind every pixel, in x's memory format."""
-    n, c, h, w = x.shape
-    if x.is_contiguous(memory_format=torch.channels_last):
-        spread = x.new_zeros([n, h * up, w * up, c]).permute(0, 3, 1, 2)
-    else:
-        spread = x.new_zeros([n, c, h * up, w * up])
-    spread[:, :, ::up, ::up] = x
-    return spread
+def _spread(x: torch.Tensor, f: torch.Tensor, up: int, padding: tuple[int, ...]) -> torch.Tensor:
+    """With down = 1: zeros between pixels and then f are a transposed convolution, cut to what the padding leaves."""
+    left, right, top, bottom = padding
+    across, along = f.shape[1] - 1, f.shape[0] - 1
+    cuts = [across - left, across - right - up + 1, along - top, along - bottom - up + 1]
+    inside = max(min(cuts), 0)  # what the convolution itself can cut spares a copy
+    y = F.conv_transpose2d(x, _depthwise(f, x), stride=up, padding=inside, groups=x.shape[1])
+    return y if all(cut == inside for cut in cuts) else F.pad(y, [inside - cut for cut in cuts])
+
+
+def _depthwise(f: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return f[None, None].expand(x.shape[1], 1, *f.shape)  # [C, 1, fh, fw]
 
 
 def resample_padding(f: torch.Tensor, up: int = 1, down: int = 1, padding: int = 0) -> list[int]:
