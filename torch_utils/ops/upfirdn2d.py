@@ -81,7 +81,7 @@ def _upfirdn2d(
     left, right, top, bottom = padding
     within = [top, left]  # what the convolution itself can pad spares a copy
     if left != right or top != bottom or min(padding) < 0:
-        x, within = F.pad(x, list(padding)), [0, 0]
+        x, within = _pad(x, padding), [0, 0]
     return F.conv2d(x, _depthwise(f.flip([0, 1]), x), stride=down, padding=within, groups=x.shape[1])
 
 
@@ -92,7 +92,14 @@ def _spread(x: torch.Tensor, f: torch.Tensor, up: int, padding: tuple[int, ...])
     cuts = [across - left, across - right - up + 1, along - top, along - bottom - up + 1]
     inside = max(min(cuts), 0)  # what the convolution itself can cut spares a copy
     y = F.conv_transpose2d(x, _depthwise(f, x), stride=up, padding=inside, groups=x.shape[1])
-    return y if all(cut == inside for cut in cuts) else F.pad(y, [inside - cut for cut in cuts])
+    return _pad(y, [inside - cut for cut in cuts])
+
+
+def _pad(x: torch.Tensor, padding: Padding) -> torch.Tensor:
+    """Zeros around a picture; negative numbers cut, after the zeros have come: a cut may take more than there was."""
+    for sides in ([max(side, 0) for side in padding], [min(side, 0) for side in padding]):
+        x = F.pad(x, sides) if any(sides) else x
+    return x
 
 
 def _depthwise(f: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
