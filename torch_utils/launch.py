@@ -14,11 +14,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from dnnlib.cli import explain
 from dnnlib.errors import SharedUserError, UserError
@@ -29,6 +30,7 @@ P = TypeVar("P")
 
 # Long waits are for what rank 0 does alone (checking a large dataset, metrics); the heartbeat notices a death.
 WAIT = timedelta(hours=2)
+MEETING = timedelta(minutes=5)  # from the first process to the last: machines do not start alike
 BEAT_SECONDS = 2.0
 BEAT_TIMEOUT = timedelta(seconds=45)  # of a process that still lives but says nothing
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -128,9 +130,9 @@ def process_group(world: World, init_method: str = "env://") -> Iterator[None]:
     cuda = world.device != "cpu" and local_rank < torch.cuda.device_count()
     if cuda:
         torch.cuda.set_device(local_rank)
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo", init_method, timeout=WAIT, world_size=world.size, rank=rank
-    )
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    store = _meet(init_method, rank, world.size)
+    dist.init_process_group(backend, store=store, timeout=WAIT, world_size=world.size, rank=rank)
     heartbeat = _Heartbeat()
     try:
         yield
@@ -145,6 +147,23 @@ def process_group(world: World, init_method: str = "env://") -> Iterator[None]:
         raise
     heartbeat.leave(timeout=None)
     dist.destroy_process_group()
+
+
+def _meet(init_method: str, rank: int, size: int) -> Any:
+    """torch's store, where all processes find each other, once all have come."""
+    try:
+        return next(rendezvous(init_method, rank, size, timeout=MEETING))[0]
+    except dist.DistError as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        minutes = MEETING.total_seconds() / 60
+        raise UserError(
+            f"MASTER_ADDR: not all {size} processes have met at {place} within {minutes:g} minutes; have all been "
+            f"started, and can they reach it? ({_short(error)})"
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    return textwrap.shorten(str(error), 120, placeholder=" ...")
 
 
 class _Heartbeat:
@@ -178,10 +197,10 @@ class _Heartbeat:
                     raise RuntimeError("the process that started this one has ended")
         except RuntimeError as error:
             if not self._leaving.is_set():
-                self._end(str(error))
+                self._end(error)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, error: Exception) -> None:
         if multiprocessing.parent_process() is None:  # else the parent says what has happened
-            what = textwrap.shorten(reason, 120, placeholder=" ...")
-            click.echo(f"Error: process {dist.get_rank()} ends, because another one is gone ({what})", err=True)
+            reason = _short(error)
+            click.echo(f"Error: process {dist.get_rank()} ends, because another one is gone ({reason})", err=True)
         os._exit(1)
