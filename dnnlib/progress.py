@@ -1,11 +1,15 @@
 """Progress bars: on stderr, named, with a unit, and silent where nobody looks."""
 
+import threading
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+
+# Each process has bars of its own. tqdm's lock between processes would be left behind by one that is killed.
+tqdm.set_lock(threading.RLock())
 
 
 def progress(

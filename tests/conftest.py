@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
+from torch_utils.feature_file import FILE_NAME, FeatureSet, save_features
+from torch_utils.image_tree import encode_png
 from torch_utils.ops import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,3 +33,18 @@ def cpu_module() -> ModuleType:
             pytest.skip("; ".join(missing))
         build.ensure(made, again=True)
     return build.load(made)
+
+
+@pytest.fixture
+def tiny_data(tmp_path: Path) -> Path:
+    """Three people, two pairs of noise of each, 16x16, with features: what train.py takes."""
+    rng = np.random.default_rng(0)
+    names = [f"{person}_{sample}.png" for person in range(3) for sample in range(2)]
+    for folder, channels in (("VIS", 3), ("NIR", 1)):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for name in names:
+            pixels = rng.integers(0, 256, (16, 16, channels), dtype=np.uint8)
+            (tmp_path / "data" / folder / name).write_bytes(encode_png(pixels))
+    features = FeatureSet(rng.standard_normal([6, 8]).astype(np.float32), names, "test-model")
+    save_features(tmp_path / "data" / FILE_NAME, features)
+    return tmp_path / "data"

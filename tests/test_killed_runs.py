@@ -7,35 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dnnlib.files import read_lines
 from tests.killed_runs import KILLS
 from tests.training.test_training_loop import same, without_time
-from torch_utils.feature_file import FILE_NAME, FeatureSet, save_features
-from torch_utils.image_tree import encode_png
 from training.snapshots import load_state
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    names = [f"{person}_{sample}.png" for person in range(3) for sample in range(2)]
-    for folder, channels in (("VIS", 3), ("NIR", 1)):
-        (tmp_path / "data" / folder).mkdir(parents=True)
-        for name in names:
-            pixels = rng.integers(0, 256, (16, 16, channels), dtype=np.uint8)
-            (tmp_path / "data" / folder / name).write_bytes(encode_png(pixels))
-    features = FeatureSet(rng.standard_normal([6, 8]).astype(np.float32), names, "test-model")
-    save_features(tmp_path / "data" / FILE_NAME, features)
-    return tmp_path / "data"
-
-
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tiny_data: Path, tmp_path: Path) -> None:
     """kill -9 costs the work since the last state and never a file; the whole state is equal to the bit in the end."""
-    command = [sys.executable, "-m", "tests.killed_runs", str(data), str(tmp_path)]
+    command = [sys.executable, "-m", "tests.killed_runs", str(tiny_data), str(tmp_path)]
     root = Path(__file__).resolve().parents[1]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
