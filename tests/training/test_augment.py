@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import affine_transform
+from scipy.stats import kstest
 from torch.autograd import gradgradcheck
 
 from training.augment import AUGMENT_SETS, AdaController, AugmentPipe
@@ -35,15 +37,81 @@ def test_flips_turns_and_shifts_land_where_they_should() -> None:
     assert torch.allclose(moved[:, :, 2:, :-3], x[:, :, :-2, 3:], atol=1e-4)
 
 
-def test_a_sharp_border_does_not_ring_more_than_bilinear_sampling_blurs() -> None:
-    """A step turned by 30 degrees: the overshoot of the wavelet stays small."""
+def test_a_border_rings_no_more_than_naive_resampling() -> None:
+    """A step turned by 30 degrees. The oracle turns it by cubic splines alone, without the wavelet around."""
     step = torch.ones(1, 1, 64, 64)
     step[:, :, :, 32:] = -1
     angle = math.radians(30)
-    turned = warp(
-        step, torch.tensor([[[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]]])
+    turn = np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
+    turned = warp(step, torch.from_numpy(turn)[None].float())
+    center = np.array([31.5, 31.5])
+    rows_first = turn[:2, :2].T  # scipy counts (row, column), warp (x, y)
+    naive = affine_transform(
+        step[0, 0].numpy(), rows_first, offset=center - rows_first @ center, order=3, mode="mirror"
     )
-    assert turned.abs().max() < 1.25
+    assert np.corrcoef(naive.flatten(), turned.flatten())[0, 1] > 0.99
+    assert turned.abs().max() - 1 < 1.1 * (np.abs(naive).max() - 1)
+
+
+# ----------------------------------------------------------------------------
+# Geometry at p = 1: the law of the inverse matrix (output -> input position), seen in many draws.
+
+DRAWS = 4000
+
+
+def drawn(name: str, p: float = 1.0, size: int = 64) -> torch.Tensor:
+    """[DRAWS, 3, 3] of one transform alone."""
+    torch.manual_seed(0)
+    return AugmentPipe((name,), p)._inverse_geometry(torch.empty(DRAWS, 1, size, size))
+
+
+def factors(inverse: torch.Tensor) -> torch.Tensor:
+    """[DRAWS, 2]: by how much each picture was stretched, in octaves, the larger first."""
+    return torch.linalg.svdvals(inverse[:, :2, :2]).flip(1).reciprocal().log2()
+
+
+def test_rotate90_turns_by_each_quarter_alike() -> None:
+    inverse = drawn("rotate90")
+    turns = (torch.atan2(inverse[:, 1, 0], inverse[:, 0, 0]) / (math.pi / 2)).round().long() % 4
+    counts = torch.bincount(turns, minlength=4)
+    assert (counts - DRAWS / 4).abs().max() < 4 * math.sqrt(DRAWS * 3 / 16)
+    assert torch.allclose(inverse[:, :2, :2].abs().sum(dim=1), torch.ones(DRAWS, 2), atol=1e-5)
+
+
+def test_xint_moves_by_whole_pixels_up_to_an_eighth() -> None:
+    shift = drawn("xint")[:, :2, 2]
+    assert torch.equal(shift, shift.round()) and shift.abs().max() == 8
+    assert shift.mean().abs() < 0.3 and shift.std() == pytest.approx(16 / math.sqrt(12), rel=0.03)
+
+
+def test_xfrac_moves_by_an_eighth_of_the_picture_in_deviation() -> None:
+    shift = drawn("xfrac")[:, :2, 2]
+    assert shift.std() == pytest.approx(64 / 8, rel=0.03) and not torch.equal(shift, shift.round())
+
+
+def test_scale_is_lognormal_and_the_same_along_both_axes() -> None:
+    octaves = factors(drawn("scale"))
+    assert torch.allclose(octaves[:, 0], octaves[:, 1], atol=1e-4)
+    assert octaves[:, 0].mean().abs() < 0.02 and octaves[:, 0].std() == pytest.approx(0.2, rel=0.05)
+
+
+def test_aniso_stretches_one_axis_as_it_shrinks_the_other() -> None:
+    octaves = factors(drawn("aniso"))
+    assert torch.allclose(octaves[:, 0], -octaves[:, 1], atol=1e-4)
+    assert octaves[:, 0].square().mean().sqrt() == pytest.approx(0.2, rel=0.05)
+
+
+def test_rotate_takes_every_angle_alike_and_both_turns_together_meet_with_p() -> None:
+    inverse = drawn("rotate")
+    angle = torch.atan2(inverse[:, 1, 0], inverse[:, 0, 0]) / (2 * math.pi) + 0.5  # uniform in [0, 1]
+    assert kstest(angle.numpy(), "uniform").pvalue > 0.01
+    half = drawn("rotate", p=0.5)
+    met = (half[:, :2, :2] != torch.eye(2)).flatten(1).any(dim=1).float().mean()
+    assert met == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / DRAWS))
+
+
+# ----------------------------------------------------------------------------
+# The pipeline.
 
 
 @pytest.mark.parametrize("channels", [1, 3])
