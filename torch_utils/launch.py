@@ -2,37 +2,22 @@
 
 `find_world` says how many there are and who starts them: this one alone, this one's children (`--gpus N`), or a
 launcher outside that set RANK, WORLD_SIZE and so on (torchrun, or srun with a few variables; docs/distributed.md).
-A process that dies takes all others with it, whatever they wait for: a thread in each exchanges a heartbeat.
 """
 
-import contextlib
-import multiprocessing
 import os
-import sys
-import textwrap
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import click
 import torch
-import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
-from dnnlib.cli import explain
-from dnnlib.errors import SharedUserError, UserError
+from dnnlib.errors import SharedUserError
 from torch_utils import crew, distributed
+from torch_utils.process_group import joined
 from torch_utils.stop_signals import StopSignals
 
 P = TypeVar("P")
 
-# Long waits are for what rank 0 does alone (checking a large dataset, metrics); the heartbeat notices a death.
-WAIT = timedelta(hours=2)
-MEETING = timedelta(minutes=5)  # from the first process to the last: machines do not start alike
-BEAT_SECONDS = 2.0
-BEAT_TIMEOUT = timedelta(seconds=45)  # of a process that still lives but says nothing
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -96,7 +81,7 @@ def launch(world: World, prepare: Callable[[], P | None], work: Callable[[P, Sto
     `prepare` returns must be picklable. Raises UserError and SystemExit of any process.
     """
     if world.outside and world.size > 1:
-        with process_group(world), StopSignals().caught() as stop:
+        with joined(world.size, world.device), StopSignals().caught() as stop:
             plan = distributed.from_rank_zero(prepare)
             if plan is not None:
                 work(plan, stop)
@@ -115,92 +100,5 @@ def _join(rendezvous: str, world: World, work: Callable[[P, StopSignals], None],
     """What a child of `launch` does; `rendezvous` is a file where all meet."""
     if world.device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(torch.get_num_threads() // world.size, 1))
-    with StopSignals().caught() as stop, process_group(world, f"file://{rendezvous}"):
+    with StopSignals().caught() as stop, joined(world.size, world.device, f"file://{rendezvous}"):
         work(plan, stop)
-
-
-# ----------------------------------------------------------------------------
-# The process group and its heartbeat.
-
-
-@contextlib.contextmanager
-def process_group(world: World, init_method: str = "env://") -> Iterator[None]:
-    """Inside the block this process is one of `world.size`; RANK and LOCAL_RANK in the environment say which."""
-    rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
-    cuda = world.device != "cpu" and local_rank < torch.cuda.device_count()
-    if cuda:
-        torch.cuda.set_device(local_rank)
-    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-    store = _meet(init_method, rank, world.size)
-    dist.init_process_group(backend, store=store, timeout=WAIT, world_size=world.size, rank=rank)
-    heartbeat = _Heartbeat()
-    try:
-        yield
-    except BaseException as error:
-        # Mistakes and stops are mostly everybody's: nobody may take them for a death.
-        if isinstance(error, (UserError, SystemExit)) and heartbeat.leave(timeout=2 * BEAT_SECONDS):
-            dist.destroy_process_group()
-        elif multiprocessing.parent_process() is None:  # else `crew` tells the parent
-            status = explain(error)
-            sys.stdout.flush()
-            os._exit(status)  # torch does not come to an end in peace while a thread waits for others
-        raise
-    heartbeat.leave(timeout=None)
-    dist.destroy_process_group()
-
-
-def _meet(init_method: str, rank: int, size: int) -> Any:
-    """torch's store, where all processes find each other, once all have come."""
-    try:
-        return next(rendezvous(init_method, rank, size, timeout=MEETING))[0]
-    except dist.DistError as error:
-        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        minutes = MEETING.total_seconds() / 60
-        raise UserError(
-            f"MASTER_ADDR: not all {size} processes have met at {place} within {minutes:g} minutes; have all been "
-            f"started, and can they reach it? ({_short(error)})"
-        ) from error
-
-
-def _short(error: Exception) -> str:
-    return textwrap.shorten(str(error), 120, placeholder=" ...")
-
-
-class _Heartbeat:
-    """A thread that meets those of all other processes every few seconds, and ends this process where one is missing.
-
-    The process may wait for a collective operation that never ends at that time, so nothing but a thread notices.
-    """
-
-    def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo", timeout=BEAT_TIMEOUT)
-        self._leaving = threading.Event()
-        self._parent = crew.parent_id()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def leave(self, timeout: float | None) -> bool:
-        """Waits until all processes leave, or, where they do not, `timeout` seconds; says whether they do."""
-        self._leaving.set()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            while True:
-                self._leaving.wait(BEAT_SECONDS)
-                leaving = torch.tensor([float(self._leaving.is_set())])
-                dist.all_reduce(leaving, group=self._group)
-                if leaving.item() == dist.get_world_size():
-                    return
-                if os.getppid() != self._parent:
-                    raise RuntimeError("the process that started this one has ended")
-        except RuntimeError as error:
-            if not self._leaving.is_set():
-                self._end(error)
-
-    def _end(self, error: Exception) -> None:
-        if multiprocessing.parent_process() is None:  # else the parent says what has happened
-            reason = _short(error)
-            click.echo(f"Error: process {dist.get_rank()} ends, because another one is gone ({reason})", err=True)
-        os._exit(1)

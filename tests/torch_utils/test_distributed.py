@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
-from torch_utils import distributed
+from torch_utils import distributed, process_group
 from torch_utils.launch import LAUNCHER_VARIABLES, World, find_world, launch
 
 OUTSIDE = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -80,6 +80,27 @@ def test_each_process_has_the_gpu_of_its_place(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LOCAL_RANK", "4")
     with pytest.raises(UserError, match="cuda:4: this machine has 4 usable GPUs"):
         distributed.pick_device("auto")
+
+
+def test_processes_that_could_not_talk_are_told_before_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [process_group._own_kind("auto", local) for local in (0, 1)] == ["GPU", "GPU"]
+    assert process_group._own_kind("cpu", 0) == "CPU"
+
+    def together(first: str, second: str) -> str:
+        store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+        store.set("kind/1", second)
+        return process_group._kind_of_all(store, 0, 2, first)
+
+    assert together("GPU", "GPU") == "GPU" and together("CPU", "CPU") == "CPU"
+    with pytest.raises(UserError, match="--device: process 1 of 2 has CPU, process 0 has GPU"):
+        together("GPU", "CPU")
+    with pytest.raises(UserError, match="--device: process 1 of 2 has none of its machine's 2 usable GPUs"):
+        together("GPU", process_group._own_kind("auto", 2))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert process_group._own_kind("auto", 3) == "CPU"
+    with pytest.raises(UserError, match="--device: process 0 of 2 has none"):
+        together(process_group._own_kind("cuda", 0), process_group._own_kind("cuda", 1))
 
 
 def test_nothing_to_do_starts_no_work() -> None:
