@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,8 +60,8 @@ def test_the_job_saves_when_its_time_is_up_and_is_queued_again(tiny_data: Path, 
     while not list(tmp_path.glob("runs/*/stats.jsonl")):
         assert job.poll() is None and time.monotonic() < deadline, job.communicate()[1]
         time.sleep(0.05)
-    srun = int(subprocess.check_output(["pgrep", "-P", str(job.pid)], text=True))
-    os.kill(srun, signal.SIGUSR1)
+    (srun,) = psutil.Process(job.pid).children()
+    srun.send_signal(signal.SIGUSR1)
     _, said = job.communicate(timeout=60)
     assert job.returncode == 75, said
     assert (tmp_path / "calls").read_text() == "requeue 1234567\n"

@@ -88,8 +88,9 @@ def _kind_of_all(store: Any, rank: int, size: int, own: str) -> str:
     kinds = [store.get(f"kind/{other}").decode() for other in range(size)]
     lacking = next((other for other, kind in enumerate(kinds) if kind != kinds[0] or kind.startswith("none")), None)
     if lacking is not None:
+        beside = f", process 0 has {kinds[0]}" if lacking else ""
         raise SharedUserError(
-            f"--device: process {lacking} of {size} has {kinds[lacking]}, process 0 has {kinds[0]}; each needs a GPU "
+            f"--device: process {lacking} of {size} has {kinds[lacking]}{beside}; each needs a GPU "
             "of its own, or --device cpu for all"
         )
     return own
