@@ -43,9 +43,9 @@ def _one_line(text: str) -> str:
 def explain(error: BaseException) -> int:
     """Tells the user what ends the program, a fault of ours with its traceback, and returns the exit status.
 
-    What all processes of a launcher share (torchrun sets RANK) only the first one tells.
+    What all processes of a launcher share (torchrun sets RANK and WORLD_SIZE) only the first one tells.
     """
-    first = os.environ.get("RANK", "0") == "0"
+    first = "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"
     if isinstance(error, (click.ClickException, SharedUserError)) and not first:
         time.sleep(LINGER_SECONDS)
         return EXIT_USER_ERROR

@@ -33,6 +33,17 @@ def test_the_users_mistake_is_one_line_and_status_2(arguments: list[str]) -> Non
     assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
 
 
+def test_the_first_process_of_a_launcher_tells_what_all_have_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dnnlib.cli.LINGER_SECONDS", 0.0)
+    monkeypatch.setenv("RANK", "1")
+    assert CliRunner().invoke(command, ["--nonsense"]).stderr.count("Error: ") == 1  # no launcher: RANK is another's
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = CliRunner().invoke(command, ["--nonsense"])
+    assert (result.exit_code, result.stderr) == (2, "")
+    mine = CliRunner().invoke(command, ["--gen-model", "a", "--fail", "user"])
+    assert (mine.exit_code, mine.stderr) == (2, "Error: --gen-model: x: two lines\n")
+
+
 def test_our_fault_keeps_its_traceback() -> None:
     result = CliRunner().invoke(command, ["--gen-model", "a", "--fail", "bug"])
     assert isinstance(result.exception, RuntimeError) and result.exit_code == 1

@@ -14,6 +14,7 @@ from training import loss
 from training.adversarial import Images, path_lengths
 from training.config import TrainingConfig
 from training.dataset import PairedFaces
+from training.phases import Phase, lazy_adam
 from training.snapshots import load_state
 from training.trainer import Trainer
 from training.training_loop import train
@@ -104,10 +105,23 @@ def trained(task: Task, folder: str, state: Path | None, stop_at: int = 0) -> Tr
     return trainer
 
 
+def skips_alike(rank: int) -> bool:
+    """Whether a step is skipped, and nothing moves, though the gradients of process 1 alone are not finite."""
+    layer = torch.nn.Linear(1, 1)
+    before = layer.weight.detach().clone()
+
+    def backward(factor: float, weight: float) -> None:
+        (layer(torch.ones(1, 1)).sum() * factor * weight).backward()
+
+    phase = Phase("test", [layer], lazy_adam(layer.parameters(), 0.1, 0), backward, "latents")
+    return not phase.run([(float("nan") if rank == 1 else 1.0,)]) and torch.equal(layer.weight, before)
+
+
 def work(task: Task, stop: StopSignals) -> None:
     """Gradients; training from task.state, once with a stop amidst and once without; each process keeps its results."""
     rank, world = distributed.rank(), distributed.world_size()
     torch.set_num_threads(1)
+    assert skips_alike(rank)
     torch.save(gradients(task.bare, rank, world), task.folder / f"gradients-{rank}.pt")
     trained(task, "part", task.state, STOP_AT[world])
     again = trained(task, "rest", task.folder / "part/training-state-000000.pt")
