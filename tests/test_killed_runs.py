@@ -21,7 +21,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tiny_data: Pa
     command = [sys.executable, "-m", "tests.killed_runs", str(tiny_data), str(tmp_path)]
     root = Path(__file__).resolve().parents[1]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stderr[-2000:]
     happened = json.loads(result.stdout.splitlines()[-1])
 

@@ -16,6 +16,7 @@ from tests.torch_utils import crew_work
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60  # seconds within which a death must end all
+START = 180  # more for processes to start in, where the machine is busy
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +24,10 @@ def not_forever() -> Iterator[None]:
     """A crew that hangs must not hang the tests."""
 
     def give_up(number: int, frame: object) -> None:
-        raise TimeoutError(f"not over after {PATIENCE} seconds")
+        raise TimeoutError(f"not over after {START + PATIENCE} seconds")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(PATIENCE)
+    signal.alarm(START + PATIENCE)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
