@@ -62,7 +62,7 @@ def test_the_job_saves_when_its_time_is_up_and_is_queued_again(tiny_data: Path, 
         time.sleep(0.05)
     (srun,) = psutil.Process(job.pid).children()
     srun.send_signal(signal.SIGUSR1)
-    _, said = job.communicate(timeout=60)
+    _, said = job.communicate(timeout=240)
     assert job.returncode == 75, said
     assert (tmp_path / "calls").read_text() == "requeue 1234567\n"
     assert len(list(tmp_path.glob("runs/*/training-state-*.pt"))) == 1
