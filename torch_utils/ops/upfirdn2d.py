@@ -74,7 +74,7 @@ def _upfirdn2d(
     x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: tuple[int, ...], flip_filter: bool
 ) -> torch.Tensor:
     if (kernels := kernels_for(x)) is not None:
-        return kernels.upfirdn2d(x, f, up, down, padding, flip_filter, 1.0, current_stream(x))
+        return kernels.upfirdn2d(x, f, up, down, padding, flip_filter, current_stream(x))
     f = (f.flip([0, 1]) if flip_filter else f).to(x.dtype)
     if up > 1:
         return _spread(x, f, up, padding)[:, :, ::down, ::down]

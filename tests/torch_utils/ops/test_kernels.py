@@ -201,6 +201,18 @@ def test_upfirdn2d_derivatives(device: torch.device, up: int, down: int, layout:
     assert gradcheck(op, (x,)) and gradgradcheck(op, (x,))
 
 
+def test_a_picture_of_one_pixel_in_both_layouts(device: torch.device) -> None:
+    """It is contiguous in either, and what grows out of it lies as its strides say."""
+    f, values = setup_filter([1, 3, 3, 1]), normal(2, 3)
+    for layout, strides in (("contiguous", (3, 1, 1, 1)), ("channels_last", (3, 1, 3, 3))):
+        x = values.as_strided([2, 3, 1, 1], strides)
+        arguments: dict[str, Any] = {"up": 2, "padding": (2, 1, 2, 1)}
+        result = upfirdn2d(x.to(device), f.to(device), **arguments)
+        assert_rounded(result, definition(x, f, **arguments))
+        assert result.stride() == laid_out(torch.zeros(2, 3, 2, 2), layout).stride()
+        assert bias_act(x.to(device)).stride() == strides
+
+
 def test_upfirdn2d_of_large_filters_and_empty_batches(device: torch.device) -> None:
     x, f = normal(1, 2, 40, 33), normal(32, 32, seed=1)
     assert_rounded(upfirdn2d(x.to(device), f.to(device)), definition(x, f), steps=64)
@@ -226,12 +238,12 @@ def test_wrong_arguments_are_named(cpu_module: ModuleType) -> None:
     up: dict[str, Any] = {"x": x, "f": f, "up": 1, "down": 1, "padding": [0, 0, 0, 0], "flip_filter": False}
     for name, value in {"x": x[0], "f": f[0], "up": 0, "down": -1, "padding": [-3, 0, 0, 0]}.items():
         with pytest.raises(RuntimeError, match=f"^{name}: "):
-            cpu_module.upfirdn2d(**{**up, "gain": 1.0, "stream": 0, name: value})
+            cpu_module.upfirdn2d(**{**up, "stream": 0, name: value})
     huge = torch.zeros(1, 1, 1, 1, dtype=torch.float16).expand(1, 1, 2**16, 2**15)
     with pytest.raises(RuntimeError, match=r"^x: 2147483648 elements; at most 2\^31 - 1 fit"):
         cpu_module.bias_act(huge, stream=0, **act)
     with pytest.raises(RuntimeError, match="^x: the result's shape would be"):
-        cpu_module.upfirdn2d(**{**up, "gain": 1.0, "stream": 0, "up": 2**14})
+        cpu_module.upfirdn2d(**{**up, "stream": 0, "up": 2**14})
 
 
 def test_the_reference_serves_the_cpu() -> None:

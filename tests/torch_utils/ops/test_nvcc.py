@@ -97,4 +97,4 @@ def test_the_cuda_build_links_and_loads(
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("Building CUDA kernels for 8.6+PTX, once") and str(made.folder) in line
     with pytest.raises(RuntimeError, match="^x: lies on cpu; these kernels are for CUDA"):
-        module.upfirdn2d(torch.zeros(1, 1, 4, 4), torch.ones(1, 1), 1, 1, [0, 0, 0, 0], False, 1.0, 0)
+        module.upfirdn2d(torch.zeros(1, 1, 4, 4), torch.ones(1, 1), 1, 1, [0, 0, 0, 0], False, 0)

@@ -50,8 +50,9 @@ Tensor dense(const Tensor& x) {
     return x.dim() == 4 ? x.contiguous(x.suggest_memory_format()) : x.contiguous();
 }
 
+// Of a dense tensor. The strides decide, as they do about results: a picture of one pixel is contiguous in both layouts.
 bool is_channels_last(const Tensor& x) {
-    return x.dim() == 4 && !x.is_contiguous() && x.is_contiguous(at::MemoryFormat::ChannelsLast);
+    return x.dim() == 4 && x.size(1) > 1 && x.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
 }
 
 // The type that x's elements are summed in, which is what small operands are read in.
@@ -165,7 +166,7 @@ ops::Axis axis_of(int64_t in, int64_t taps, int64_t up, int64_t down, int64_t be
 
 // x [N, C, H, W], f [fh, fw], padding [left, right, top, bottom] counted after upsampling, negative crops.
 Tensor upfirdn2d(const Tensor& given, const Tensor& f, int64_t up, int64_t down, const std::array<int64_t, 4>& padding,
-                 bool flip_filter, double gain, int64_t stream) {
+                 bool flip_filter, int64_t stream) {
     check_input(given, "x");
     TORCH_CHECK(given.dim() == 4, "x: its shape is ", given.sizes(), "; [N, C, H, W] is needed");
     TORCH_CHECK(f.dim() == 2 && f.numel() > 0, "f: its shape is ", f.sizes(), "; [fh, fw] is needed");
@@ -182,11 +183,10 @@ Tensor upfirdn2d(const Tensor& given, const Tensor& f, int64_t up, int64_t down,
     task.columns = axis_of(x.size(3), f.size(1), up, down, padding[0], padding[1], "width");
     task.rows = axis_of(x.size(2), f.size(0), up, down, padding[2], padding[3], "height");
     task.channels_last = is_channels_last(x);
-    const auto format = task.channels_last ? at::MemoryFormat::ChannelsLast : x.suggest_memory_format();
     const std::array<int64_t, 4> shape = {x.size(0), x.size(1), task.rows.out, task.columns.out};
     TORCH_CHECK(c10::multiply_integers(shape) <= LIMIT, "x: the result's shape would be ", at::IntArrayRef(shape),
                 "; at most 2^31 - 1 elements fit");
-    const Tensor y = at::empty(shape, x.options().memory_format(format));
+    const Tensor y = at::empty(shape, x.options().memory_format(x.suggest_memory_format()));
     if (y.numel() == 0) return y;
     task.x = x.const_data_ptr();
     task.y = y.data_ptr();
@@ -195,7 +195,6 @@ Tensor upfirdn2d(const Tensor& given, const Tensor& f, int64_t up, int64_t down,
     task.down = static_cast<int>(down);
     task.first_weight = flip_filter ? 0 : static_cast<int>(f.numel() - 1);
     task.weight_step = flip_filter ? 1 : -1;
-    task.gain = gain;
     task.images = static_cast<uint32_t>(task.channels_last ? x.size(0) : x.size(0) * x.size(1));
     task.channels = static_cast<uint32_t>(task.channels_last ? x.size(1) : 1);
     check_launch(ops::run_upfirdn2d(task, dtype, stream_of(stream)), "upfirdn2d");
@@ -211,5 +210,5 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
     m.def("bias_act_grad", &bias_act_grad, py::arg("g"), py::arg("y"), py::arg("act"), py::arg("gain"),
           py::arg("clamp"), py::arg("stream"));
     m.def("upfirdn2d", &upfirdn2d, py::arg("x"), py::arg("f"), py::arg("up"), py::arg("down"), py::arg("padding"),
-          py::arg("flip_filter"), py::arg("gain"), py::arg("stream"));
+          py::arg("flip_filter"), py::arg("stream"));
 }

@@ -21,7 +21,6 @@ struct Upfirdn2d {
     Axis rows, columns;
     int up = 1, down = 1;
     int first_weight = 0, weight_step = 1;  // the filter read forwards, or backwards from its end
-    double gain = 1;
     bool channels_last = false;
     uint32_t images = 0;          // pictures of their own: N, or N * C planes where channels do not come last
     uint32_t channels = 1;        // elements of a pixel: C, or 1
@@ -94,7 +93,7 @@ struct PixelItem {
         }
         Pack<T, V> result;
         UNROLL
-        for (int v = 0; v < V; ++v) narrow(sums[v] * A(task.gain), result.values[v]);
+        for (int v = 0; v < V; ++v) narrow(sums[v], result.values[v]);
         store(output_of<T>(task, at, V) + (size_t(at.row) * task.columns.out + at.column) * task.channels, result);
     }
 };
@@ -171,7 +170,7 @@ struct TileItem {
                 if (x + j < 0 || x + j >= task.columns.out) continue;
                 Pack<T, V> pack;
                 UNROLL
-                for (int v = 0; v < V; ++v) narrow(sums[i][j][v] * A(task.gain), pack.values[v]);
+                for (int v = 0; v < V; ++v) narrow(sums[i][j][v], pack.values[v]);
                 store(line + size_t(x + j) * task.channels, pack);
             }
         }
