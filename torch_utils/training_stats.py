@@ -25,7 +25,7 @@ class Stats:
     def report(self, name: str, values: torch.Tensor | float) -> None:
         """Adds the elements of `values`, any shape, under `name`."""
         tensor = torch.as_tensor(values).detach().to(torch.float64).flatten()
-        sums = torch.stack([tensor.new_tensor(float(len(tensor))), tensor.sum(), tensor.square().sum()])
+        sums = torch.stack([tensor.new_full([], len(tensor)), tensor.sum(), tensor.square().sum()])
         self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def collect(self) -> dict[str, Moments]:
@@ -36,7 +36,8 @@ class Stats:
         names = sorted(self._sums)
         if not names:
             return {}
-        table = distributed.all_reduce_sum(torch.stack([self._sums[name] for name in names])).tolist()
+        sums = torch.stack([self._sums[name].cpu() for name in names])  # plain numbers were reported from there
+        table = distributed.all_reduce_sum(sums).tolist()
         self._sums.clear()
         return {name: _moments(*row) for name, row in zip(names, table, strict=True)}
 

@@ -220,7 +220,7 @@ class AdaController:
     def observe(self, name: str, real_logits: torch.Tensor) -> None:
         """Takes a discriminator's logits of real pictures, [N, 1]."""
         logits = real_logits.detach().float()
-        self.sums[name] += torch.stack([logits.sign().sum(), logits.new_tensor(float(logits.numel()))])
+        self.sums[name] += torch.stack([logits.sign().sum(), logits.new_full([], logits.numel())])
 
     def update(self, images: int) -> None:
         """Moves every p by what `images` pictures allow, then gathers anew."""

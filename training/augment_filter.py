@@ -38,7 +38,7 @@ def _spread(taps: np.ndarray, step: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def band_matrices(size: int) -> torch.Tensor:
+def band_matrices(size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Each band as a matrix along an axis of `size` pixels, mirrored at the border: [4, size, size], summing to 1."""
     bands = octave_bands()
     reach = bands.shape[1] // 2
@@ -46,12 +46,13 @@ def band_matrices(size: int) -> torch.Tensor:
     for pixel in range(size):
         for offset in range(-reach, reach + 1):
             matrices[:, pixel, mirrored(pixel + offset, size)] += bands[:, reach + offset]
-    return torch.from_numpy(matrices).float()
+    return torch.from_numpy(matrices).to(device, dtype)
 
 
 def amplify_bands(images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
     """images [N, C, H, W], gains [N, 4] -> the pictures with each band scaled, along both axes."""
     height, width = images.shape[2:]
-    rows = torch.einsum("nb,bij->nij", gains, band_matrices(height).to(gains)).to(images.dtype)  # [N, H, H]
-    columns = torch.einsum("nb,bij->nij", gains, band_matrices(width).to(gains)).to(images.dtype)  # [N, W, W]
+    bands_y, bands_x = (band_matrices(size, gains.device, gains.dtype) for size in (height, width))
+    rows = torch.einsum("nb,bij->nij", gains, bands_y).to(images.dtype)  # [N, H, H]
+    columns = torch.einsum("nb,bij->nij", gains, bands_x).to(images.dtype)  # [N, W, W]
     return rows[:, None] @ images @ columns[:, None].transpose(2, 3)

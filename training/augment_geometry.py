@@ -31,8 +31,10 @@ def mirrored(index: int, size: int) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _resample_matrices(size: int, margin: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(up, down) for an axis of `size` pixels.
+def _resample_matrices(
+    size: int, margin: int, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(up, down) for an axis of `size` pixels, kept on the device: at 1024 pixels they are 25 MB.
 
     up [2 * (size + 2 * margin) + 10, size]: the axis extended by `margin` mirrored pixels on both sides, twice as fine.
     down [size, 2 * size + 10]: back from the fine samples that the output's pixels need.
@@ -49,7 +51,7 @@ def _resample_matrices(size: int, margin: int) -> tuple[torch.Tensor, torch.Tens
     down = np.zeros([size, 2 * size + len(taps) - 2])
     for coarse in range(size):
         down[coarse, 2 * coarse : 2 * coarse + len(taps)] = taps / math.sqrt(2)
-    return torch.from_numpy(up).float(), torch.from_numpy(down).float()
+    return torch.from_numpy(up).to(device, dtype), torch.from_numpy(down).to(device, dtype)
 
 
 def warp(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
@@ -60,8 +62,8 @@ def warp(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
     """
     height, width = images.shape[2:]
     margin_y, margin_x = height // 2, width // 2
-    up_y, down_y = (m.to(images) for m in _resample_matrices(height, margin_y))
-    up_x, down_x = (m.to(images) for m in _resample_matrices(width, margin_x))
+    up_y, down_y = _resample_matrices(height, margin_y, images.device, images.dtype)
+    up_x, down_x = _resample_matrices(width, margin_x, images.device, images.dtype)
     fine = up_y @ images @ up_x.t()  # [N, C, fine H, fine W]
     grid = fine_grid(inverse.to(images.dtype), height, width, (margin_y, margin_x), (fine.shape[2], fine.shape[3]))
     return down_y @ grid_sample(fine, grid) @ down_x.t()  # [N, C, H, W]

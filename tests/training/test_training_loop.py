@@ -245,6 +245,16 @@ def test_stats_by_hand() -> None:
     assert stats.collect() == {}
 
 
+@pytest.mark.cuda
+def test_stats_of_a_gpu_beside_plain_numbers() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU")
+    stats = Stats()
+    stats.report("a", torch.ones(2, device="cuda"))
+    stats.report("b", 3.0)
+    assert {name: moments.mean for name, moments in stats.collect().items()} == {"a": 1, "b": 3}
+
+
 # ----------------------------------------------------------------------------
 # What is refused.
 
