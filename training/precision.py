@@ -17,10 +17,10 @@ RESOLUTIONS = 4  # how many of the highest
 LOWEST = 8  # blocks below stay float32
 
 
-def use_precision(network: Generator | Discriminator, precision: str, resolutions: int = RESOLUTIONS) -> None:
-    """Has the blocks of the `resolutions` highest resolutions compute in fp32, fp16 or bf16; weights stay float32."""
+def use_precision(network: Generator | Discriminator, precision: str) -> None:
+    """Has the blocks of the highest resolutions compute in fp32, fp16 or bf16; weights stay float32."""
     holder: nn.Module = network.synthesis if isinstance(network, Generator) else network
     sizes = [res for res in network.resolutions if res >= LOWEST]
     for res in sizes:
-        chosen = DTYPES[precision] if res in sorted(sizes)[-resolutions:] else torch.float32
+        chosen = DTYPES[precision] if res in sorted(sizes)[-RESOLUTIONS:] else torch.float32
         getattr(holder, f"b{res}").dtype = chosen

@@ -28,7 +28,7 @@ def modulated_conv2d(
     convolution that the whole batch shares, which is the same sum in another order, needs no weights of each sample's
     own, and leaves the second scaling to bias_act's single pass.
     """
-    if demodulate and x.dtype not in (torch.float32, torch.float64):
+    if demodulate and x.dtype == torch.float16:
         weight, styles = bounded(weight, styles)
     scale = demodulation(weight, styles) if demodulate else None
     x = x * styles.to(x.dtype)[:, :, None, None]
