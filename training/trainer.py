@@ -99,7 +99,6 @@ class Trainer:
                         f"{self.skipped} steps had gradients that are not finite, the last in {phase.name}: training "
                         "has diverged; go on from an earlier state with a lower --lr or a higher --gamma"
                     )
-                self.stats.report("progress/skipped_steps", 1.0)
         # Each process has moved the mean w by its own share; their mean is what one process would have.
         distributed.all_reduce_mean(self.generator.mapping.w_avg)
         self.ema.update(self.generator, self.images_seen, config.batch)
