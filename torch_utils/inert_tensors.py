@@ -35,7 +35,8 @@ MAX_DIMENSIONS = 8
 class TensorReader:
     """Turns records into tensors on the CPU, in the dtype they were stored in.
 
-    where: starts every error. budget: bytes that all tensors together may have, so that a small file stays small.
+    where: starts every error. budget: bytes that all tensors together may have, so that a small file stays small;
+    one that is asked for again counts again, because whoever asks may copy it.
     """
 
     def __init__(self, where: str, budget: int) -> None:
@@ -50,17 +51,16 @@ class TensorReader:
             record = record.args[0]
         if not isinstance(record, Record) or record.name != REBUILD_TENSOR or len(record.args) < 4:
             raise UserError(f"{self.where}: holds something that is not a tensor where one must be")
-        if id(record) in self._tensors:
-            return self._tensors[id(record)][1]
-        storage, offset, size, stride = record.args[:4]
-        flat = self._storage(storage)
-        if not _fits(offset, size, stride, len(flat)):
-            raise UserError(f"{self.where}: a tensor reaches beyond its storage of {len(flat)} numbers; refused")
-        self.budget -= math.prod(size) * flat.element_size()
+        if id(record) not in self._tensors:
+            storage, offset, size, stride = record.args[:4]
+            flat = self._storage(storage)
+            if not _fits(offset, size, stride, len(flat)):
+                raise UserError(f"{self.where}: a tensor reaches beyond its storage of {len(flat)} numbers; refused")
+            self._tensors[id(record)] = (record, torch.as_strided(flat, size, stride, offset))
+        tensor = self._tensors[id(record)][1]
+        self.budget -= tensor.numel() * tensor.element_size()
         if self.budget < 0:
             raise UserError(f"{self.where}: its tensors are larger than the file; refused")
-        tensor = torch.as_strided(flat, size, stride, offset)
-        self._tensors[id(record)] = (record, tensor)
         return tensor
 
     def _storage(self, record: Any) -> torch.Tensor:

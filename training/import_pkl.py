@@ -47,7 +47,8 @@ _ALLOWED = {
 _PLAIN_MODULE = re.compile(r"torch\.nn\.modules\.[a-z]+\.[A-Z][A-Za-z0-9]*")
 
 MAX_BYTES = 8 << 30
-MAX_DEPTH, MAX_MODULES, MAX_ENTRIES = 12, 5000, 1000  # a file can name the same thing again and again
+# A file can name the same thing again and again. The largest networks have some 100 modules, a module some 40 entries.
+MAX_DEPTH, MAX_MODULES, MAX_ENTRIES = 12, 500, 200
 HEADS = {"torgb": "vis", "toseg": "nir"}
 GENERATORS, DISCRIMINATORS = ("G", "G_ema"), {"vis": "D", "nir": "D_NIR"}
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, as Pillow's grey pictures
@@ -93,7 +94,7 @@ def is_pickle(path: StrPath) -> bool:
 
 
 def read_pickle(path: StrPath, option: str) -> dict[str, StubNetwork]:
-    """The networks of a released pickle by their names in it: G, D, G_ema, D_NIR, augment_pipe, ...
+    """The networks of a released pickle by their names in it: those of G, G_ema, D and D_NIR that it holds.
 
     Nothing in the file is run. Raises UserError that names `option` and the file: missing, truncated, no pickle, or
     holding something that is not part of a network.
@@ -110,7 +111,7 @@ def read_pickle(path: StrPath, option: str) -> dict[str, StubNetwork]:
     if not isinstance(content, dict):
         raise UserError(f"{where}: a pickle, but not of StyleGAN2-ADA's networks; a dict of G, D and G_ema is needed")
     tensors = TensorReader(where, len(data))
-    found = {name: value for name, value in content.items() if _is_name(name) and _is_network(value)}
+    found = {name: content[name] for name in (*GENERATORS, *DISCRIMINATORS.values()) if _is_network(content.get(name))}
     networks = {name: _network(value, tensors) for name, value in found.items()}
     if not networks:
         raise UserError(f"{where}: a pickle without a network of StyleGAN2-ADA's kind; G, D and G_ema are needed")
@@ -134,7 +135,7 @@ def _network(record: Record, tensors: TensorReader) -> StubNetwork:
                 if value is not None:
                     network.state[f"{path}{name}"] = tensors.tensor(value).float()
         arguments = _dict(attributes, "_init_kwargs", tensors.where)
-        network.settings[path.removesuffix(".")] = _flat(arguments) | _flat(attributes)
+        network.settings[path.removesuffix(".")] = _flat(arguments, tensors.where) | _flat(attributes, tensors.where)
     return network
 
 
@@ -178,12 +179,12 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_]{1,100}", value) is not None
 
 
-def _flat(settings: Mapping[Any, Any], depth: int = 3) -> dict[str, Any]:
+def _flat(settings: Mapping[Any, Any], where: str, depth: int = 2) -> dict[str, Any]:
     """Plain values by name; those of nested arguments beside the others."""
     plain: dict[str, Any] = {}
     for name in _NESTED if depth else ():
-        if isinstance(settings.get(name), dict):
-            plain |= _flat(settings[name], depth - 1)
+        if settings.get(name) is not None:
+            plain |= _flat(_dict(settings, name, where), where, depth - 1)
     values = {str(name): value for name, value in settings.items() if isinstance(value, _PLAIN_TYPES)}
     return plain | values
 

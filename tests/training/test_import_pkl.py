@@ -251,6 +251,26 @@ def test_an_endless_tree_is_refused(tmp_path: Path) -> None:
             read_pickle(released.save(tmp_path / "x.pkl", G=node), "--x")
 
 
+def test_a_small_file_that_names_the_same_thing_again_and_again_stays_small(tmp_path: Path) -> None:
+    """A tensor under many names, which would be copied for each; a module under many; settings within settings."""
+
+    def many(thing: Any) -> dict[str, Any]:
+        return {f"n{index}": thing for index in range(150)}
+
+    copied, inner, outer = released.Node("Generator"), released.Node("X"), released.Node("Generator")
+    copied.buffers = many(torch.zeros(100_000, dtype=torch.uint8))
+    inner.modules, outer.modules = many(released.Node("X")), many(inner)
+    settings: dict[str, Any] = many(1)
+    settings["block_kwargs"] = {str(index): 1 for index in range(1000)}
+    nested = released.Node("Generator", mapping_kwargs=settings)
+    cases = {"larger than the file": copied, "without an end": outer, "block_kwargs of a module": nested}
+    for words, node in cases.items():
+        with pytest.raises(UserError, match=words):
+            read_pickle(released.save(tmp_path / "x.pkl", G=node), "--x")
+    path = released.save(tmp_path / "x.pkl", G=released.generator(), other=copied)
+    assert list(read_pickle(path, "--x")) == ["G"]  # what nobody asks for is not read
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
