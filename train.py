@@ -32,6 +32,8 @@ from torch_utils.pair_check import check_features, check_pairs
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 from training.augment import AUGMENT_SETS
 from training.config import (
+    ADA_SIGNAL,
+    AUGPIPE,
     PRECISIONS,
     PRESETS,
     DatasetFacts,
@@ -59,7 +61,12 @@ DEFAULT_METRICS = "fd_arcface"
 @option("--cfg", default="auto", type=click.Choice(list(PRESETS)), help="Preset; the options below override it.")
 @option("--kimg", type=float, help="Thousands of real pairs to show. [default: the preset's]")
 @option("--batch", type=int, help="Pairs in a batch. [default: the preset's]")
-@option("--batch-gpu", type=int, help="Pairs handled at once; the batch is gathered in rounds. [default: all]")
+@option(
+    "--batch-gpu",
+    type=int,
+    help="Pairs a process handles at once; its share of the batch is gathered in rounds. [default: the share; with a "
+    "preset's own batch, no more than on the GPUs that the preset was made for]",
+)
 @option("--gamma", type=float, help="Weight of R1. [default: the preset's]")
 @option("--lr", type=float, help="Learning rate of all networks. [default: the preset's]")
 @option("--fmaps", type=float, help="Width of the networks: channel_base / 32768. [default: the preset's]")
@@ -74,8 +81,12 @@ DEFAULT_METRICS = "fd_arcface"
 )
 @option("--p", type=float, help="Probability of the transforms, with --aug fixed.")
 @option("--target", type=float, help="Target of sign(D(real)), with --aug ada. [default: 0.6]")
-@option("--augpipe", default="bgc", type=click.Choice(list(AUGMENT_SETS)), help="Which transforms.")
-@option("--ada-signal", default="each", type=click.Choice(["each", "vis"]), help="Whose discriminator moves each p.")
+@option("--augpipe", type=click.Choice(list(AUGMENT_SETS)), help=f"Which transforms. [default: {AUGPIPE}]")
+@option(
+    "--ada-signal",
+    type=click.Choice(["each", "vis"]),
+    help=f"Whose discriminator moves each p, with --aug ada. [default: {ADA_SIGNAL}]",
+)
 @option("--mirror", type=click.BOOL, default=False, help="Show every pair flipped left to right as well.")
 @option("--subset", type=int, help="Train on that many pairs only. [default: all]")
 @option("--snap", default=50, help="Ticks between snapshots.")

@@ -19,6 +19,7 @@ from training.precision import CLAMP
 class Preset:
     """One row of the table; see FACTS for the published ones."""
 
+    gpus: int | None  # that the batch was divided among: a GPU never handles more at once. None: as many as there are
     kimg: int
     batch: int | None
     mbstd: int | None
@@ -34,28 +35,31 @@ class Preset:
 
 # fmt: off
 PRESETS: dict[str, Preset] = {
-    #                      kimg  batch mbstd fmaps   lr   gamma  ema  ramp  map  max
-    "auto":       Preset( 10000, None, None, None,  None,  None, None, .05),
-    "auto_512":   Preset( 10000, None, None, None,  None,  None, None, .05),
-    "stylegan2":  Preset( 25000,   32,    4,    1,  .002,    10,   10, None),
-    "paper256":   Preset( 25000,   64,    8,   .5, .0025,     1,   20, None),
-    "paper512":   Preset( 25000,   64,    8,    1, .0025,    .5,   20, None),
-    "paper1024":  Preset( 25000,   32,    4,    1,  .002,     2,   10, None),
-    "cifar":      Preset(100000,   64,   32,    1, .0025,   .01,  500, .05,    2, regular=False),
-    "biface256":  Preset( 25000,   12,    4,   .5, .0025,     1,   20, None),
-    "tiny32":     Preset(    10,   16,    4, 1/16, .0025,  None,    1, .05,    2, 128),
-    "tiny64":     Preset(   100,   16,    4,  1/8, .0025,  None,    5, .05,    8, 128),
+    #                  gpus   kimg  batch mbstd fmaps   lr   gamma  ema  ramp  map  max
+    "auto":       Preset(None,  10000, None, None, None,  None,  None, None, .05),
+    "auto_512":   Preset(None,  10000, None, None, None,  None,  None, None, .05),
+    "stylegan2":  Preset(   8,  25000,   32,    4,    1,  .002,    10,   10, None),
+    "paper256":   Preset(   8,  25000,   64,    8,   .5, .0025,     1,   20, None),
+    "paper512":   Preset(   8,  25000,   64,    8,    1, .0025,    .5,   20, None),
+    "paper1024":  Preset(   8,  25000,   32,    4,    1,  .002,     2,   10, None),
+    "cifar":      Preset(   2, 100000,   64,   32,    1, .0025,   .01,  500, .05,    2, regular=False),
+    "biface256":  Preset(   1,  25000,   12,    4,   .5, .0025,     1,   20, None),
+    "tiny32":     Preset(   1,     10,   16,    4, 1/16, .0025,  None,    1, .05,    2, 128),
+    "tiny64":     Preset(   1,    100,   16,    4,  1/8, .0025,  None,    5, .05,    8, 128),
 }
 # fmt: on
 
 
 PRECISIONS = ("auto", *CLAMP)
+AUGPIPE, ADA_SIGNAL = "bgc", "each"  # where the user says nothing
+MAX_BATCH = 1 << 20
 
 
 def auto_batch(resolution: int, gpus: int, cfg: str) -> int:
-    """Pictures in a batch over all GPUs, by the formula of `auto`."""
+    """Pictures in a batch over all GPUs, by the formula of `auto`, cut to a multiple of any number of GPUs."""
     batch = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
-    return max(batch // 2, gpus) if cfg == "auto_512" else batch
+    batch = max(batch // 2, gpus) if cfg == "auto_512" else batch
+    return batch - batch % gpus
 
 
 # ----------------------------------------------------------------------------
@@ -82,8 +86,8 @@ class TrainingOptions:
     aug: str = "ada"
     p: float | None = None
     target: float | None = None
-    augpipe: str = "bgc"
-    ada_signal: str = "each"
+    augpipe: str | None = None
+    ada_signal: str | None = None
     mirror: bool = False
     subset: int | None = None
     snap: int = 50
@@ -170,7 +174,7 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
     preset = PRESETS[options.cfg]
     resolution, gpus = data.resolution, options.gpus
     batch = options.batch or preset.batch or auto_batch(resolution, gpus, options.cfg)
-    batch_gpu = _batch_gpu(options, batch)
+    batch_gpu = _batch_gpu(options, preset, batch)
     fmaps = options.fmaps or preset.fmaps or (1 if resolution >= 512 else 0.5)
     widths = {"channel_base": int(fmaps * 32768), "channel_max": preset.channel_max}
     if widths["channel_base"] < resolution:
@@ -222,12 +226,12 @@ def build_training_config(options: TrainingOptions, data: DatasetFacts) -> Train
         adversarial_weight={"vis": 1.0, "nir": options.nir_weight},
         path_length_weight=2.0 if preset.regular else 0.0,
         style_mixing=0.9 if preset.regular else 0.0,
-        augment=AUGMENT_SETS[options.augpipe] if options.aug != "noaug" else (),
+        augment=AUGMENT_SETS[options.augpipe or AUGPIPE] if options.aug != "noaug" else (),
         augment_p=options.p or 0.0,
         ada_target=(options.target if options.target is not None else 0.6) if options.aug == "ada" else None,
         ada_interval=4,
         ada_kimg=500 if options.init_from is None else 100,
-        ada_signal=options.ada_signal,
+        ada_signal=options.ada_signal or ADA_SIGNAL,
         mirror=options.mirror,
         subset=options.subset,
         init_from=options.init_from,
@@ -259,15 +263,24 @@ def notices(options: TrainingOptions) -> list[str]:
 # Checks.
 
 
-def _batch_gpu(options: TrainingOptions, batch: int) -> int:
-    share = batch // options.gpus
-    size = options.batch_gpu or share
-    if batch % options.gpus or share % size:
+def _batch_gpu(options: TrainingOptions, preset: Preset, batch: int) -> int:
+    """Pictures that a process handles at once; by a preset's own batch, no more than on the GPUs it was made for."""
+    gpus, size = options.gpus, options.batch_gpu
+    if batch % gpus:
+        less, more = batch // gpus * gpus, -(-batch // gpus) * gpus
         raise UserError(
-            f"--batch: {batch} pictures do not divide into {options.gpus} processes with rounds of {size}; "
-            "choose a multiple of both (--gpus, --batch-gpu)"
+            f"--batch: {batch} pairs do not divide among {gpus} processes (--gpus); "
+            f"{f'{less} or {more}' if less else more} would do"
         )
-    return size
+    share = batch // gpus
+    if size is not None and share % size:
+        raise UserError(
+            f"--batch-gpu: {share} pairs, a process's share of the batch, do not divide into rounds of {size}"
+        )
+    if size is not None or options.batch is not None or preset.gpus is None or preset.batch is None:
+        return size or share
+    most = min(preset.batch // preset.gpus, share)
+    return max(size for size in range(1, most + 1) if share % size == 0)
 
 
 def _check(options: TrainingOptions, data: DatasetFacts) -> None:
@@ -276,7 +289,13 @@ def _check(options: TrainingOptions, data: DatasetFacts) -> None:
         raise UserError(f"--data: {resolution}x{resolution} pictures; the side must be a power of two, at least 8")
     if options.cfg not in PRESETS:
         raise UserError(f"--cfg: {options.cfg} is not one of {', '.join(PRESETS)}")
-    if options.augpipe not in AUGMENT_SETS:
+    if options.augpipe is not None and options.aug == "noaug":
+        raise UserError("--augpipe: only goes with --aug ada or fixed (here --aug noaug)")
+    if options.ada_signal is not None and options.aug != "ada":
+        raise UserError(f"--ada-signal: only goes with --aug ada (here --aug {options.aug})")
+    if options.cond_nir and not options.cond:
+        raise UserError("--cond-nir: only goes with --cond true; without it no network is conditional")
+    if options.augpipe not in (None, *AUGMENT_SETS):
         raise UserError(f"--augpipe: {options.augpipe} is not one of {', '.join(AUGMENT_SETS)}")
     if options.aug == "fixed" and options.p is None:
         raise UserError("--aug: fixed needs --p, the probability of the transforms")
@@ -292,8 +311,8 @@ def _check(options: TrainingOptions, data: DatasetFacts) -> None:
     _check_range("--p", options.p, 0, 1)
     _check_range("--target", options.target, 0, 1)
     _check_range("--gpus", options.gpus, 1, None)
-    _check_range("--batch", options.batch, 1, None)
-    _check_range("--batch-gpu", options.batch_gpu, 1, None)
+    _check_range("--batch", options.batch, 1, MAX_BATCH)
+    _check_range("--batch-gpu", options.batch_gpu, 1, MAX_BATCH)
     _check_range("--gamma", options.gamma, 0, None)
     _check_range("--fmaps", options.fmaps, 1 / 256, 8)
     _check_range("--nir-weight", options.nir_weight, 0, None)

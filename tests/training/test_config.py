@@ -40,6 +40,26 @@ def test_presets(row: tuple) -> None:
     assert (config.learning_rate, config.gamma, config.ema_kimg) == pytest.approx((lr, gamma, ema))
 
 
+@pytest.mark.parametrize(
+    ("cfg", "gpus", "batch", "batch_gpu"),
+    [
+        ("paper1024", 1, 32, 4),  # made for 8 GPUs: one alone takes as little at once as each of those
+        ("paper256", 2, 64, 8),
+        ("paper256", 16, 64, 4),
+        ("cifar", 1, 64, 32),
+        ("biface256", 1, 12, 12),
+        ("auto", 3, 48, 16),
+        ("auto", 5, 60, 12),  # min(5 * 16, 64), cut to a multiple of 5
+        ("auto_512", 5, 30, 6),
+    ],
+)
+def test_any_number_of_gpus(cfg: str, gpus: int, batch: int, batch_gpu: int) -> None:
+    config = build(cfg=cfg, gpus=gpus)
+    assert (config.batch, config.batch_gpu) == (batch, batch_gpu)
+    own = build(cfg=cfg, gpus=gpus, batch=gpus * 6)
+    assert own.batch_gpu == 6 and build(cfg=cfg, gpus=gpus, batch=gpus * 6, batch_gpu=3).batch_gpu == 3
+
+
 def test_every_preset_is_in_the_table() -> None:
     assert {row[0] for row in EXPECTED} == set(PRESETS)
 
@@ -111,8 +131,16 @@ def test_backend_options() -> None:
         ({"cfg": "huge"}, "--cfg"),
         ({"augpipe": "everything"}, "--augpipe"),
         ({"batch": 10, "gpus": 4}, "--batch"),
-        ({"batch": 12, "batch_gpu": 5}, "--batch"),
+        ({"batch": 12, "batch_gpu": 5}, "--batch-gpu"),
+        ({"batch": 12, "batch_gpu": 24}, "--batch-gpu"),
+        ({"cfg": "paper256", "gpus": 3}, "--batch"),
+        ({"cfg": "paper256", "gpus": 100}, "--batch"),
         ({"batch": 0}, "--batch"),
+        ({"batch": 10**20}, "--batch"),
+        ({"aug": "noaug", "augpipe": "bg"}, "--augpipe"),
+        ({"aug": "noaug", "ada_signal": "vis"}, "--ada-signal"),
+        ({"aug": "fixed", "p": 0.1, "ada_signal": "each"}, "--ada-signal"),
+        ({"cond": False, "cond_nir": True}, "--cond-nir"),
         ({"gamma": -1.0}, "--gamma"),
         ({"lr": 0.0}, "--lr"),
         ({"lr": float("inf")}, "--lr"),
