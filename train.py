@@ -140,7 +140,7 @@ def main(gpus: int | None, device: str, dry_run: bool, **options: Any) -> None:
     SIGTERM and SIGUSR1 save the training state and leave with status 75; --resume latest goes on from there.
     """
     if dry_run:
-        prepare(gpus or 1, device, dry_run, **options)
+        prepare(1 if gpus is None else gpus, device, dry_run, **options)
         return
     world = find_world(gpus, device)
     launch(world, partial(prepare, world.size, device, dry_run, **options), work)
@@ -202,6 +202,8 @@ def prepare(
     elif state is None and config.freeze_layers:
         raise UserError(f"--freezed: {outdir} holds no training state to go on from; --init-from would bring weights")
     if dry_run:
+        if state is not None:
+            load_state(state)
         click.echo(config.to_text(**estimate(config)))
         for note in notes:
             click.echo(note, err=True)
@@ -212,7 +214,8 @@ def prepare(
 
 def _on_gpu(device: str, dry_run: bool) -> bool:
     """A dry run believes what --device says: it may be for another machine."""
-    return device != "cpu" if dry_run and device != "auto" else distributed.pick_device(device).type == "cuda"
+    pick = distributed.named_device if dry_run and device != "auto" else distributed.pick_device
+    return pick(device).type == "cuda"
 
 
 def work(plan: Plan, stop: StopSignals) -> None:

@@ -25,7 +25,15 @@ def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
 
 
 class _Option(click.Option):
-    """An option whose help lists the hyphened names only: the aliases work, but would double every line."""
+    """An option whose help lists the hyphened names only: the aliases work, but would double every line.
+
+    An empty text, as an unset variable of a shell script gives, is refused rather than taken for the default.
+    """
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        if value == "":
+            raise UserError(f"{self.opts[0]}: the value is empty; give one, or leave the option out")
+        return super().process_value(ctx, value)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         shown = [name for name in self.opts if not (name.startswith("--") and "_" in name)]

@@ -167,6 +167,13 @@ def test_metrics_choose_the_best_network_and_change_nothing(
 def test_dry_run_prints_the_configuration_and_makes_nothing(chain: dict[str, Any], tmp_path: Path) -> None:
     text = run(train.main, "--data", chain["people"], "--outdir", tmp_path / "runs", "--cfg", "biface256", "--dry-run")
     assert json.loads(text)["gamma"] == 1 and not (tmp_path / "runs").exists()
+    dry = ("--data", chain["people"], "--outdir", tmp_path / "runs", "--cfg", "tiny32", "--dry-run")
+    assert json.loads(run(train.main, *dry, "--device", "cuda:7"))["precision"] == "fp16"
+    assert "--device: nonsense: " in refused(train.main, *dry, "--device", "nonsense")
+    assert "--gpus: 0 " in refused(train.main, *dry, "--gpus", 0)
+    assert "--resume: nowhere.pt: no such file" in refused(train.main, *dry, "--resume", "nowhere.pt")
+    text = refused(train.main, *dry, "--resume", chain["model"])
+    assert "not a training state" in text and "weights_only" not in text
 
 
 def test_mistakes_are_one_line_and_make_nothing(chain: dict[str, Any], tmp_path: Path) -> None:

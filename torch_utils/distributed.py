@@ -42,6 +42,17 @@ def local_rank() -> int:
 # Devices.
 
 
+def named_device(name: str) -> torch.device:
+    """The device that `--device` names, auto excepted, whether this machine has it or not. Raises UserError."""
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+    except RuntimeError as error:
+        raise UserError(f"--device: {name}: no such device; cpu, cuda, the number of a GPU, or auto") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device: {name}: only cpu, cuda, the number of a GPU, or auto")
+    return device
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """`--device`: auto (this process's GPU where there is one, else the CPU), a torch device's name, or a GPU's number.
 
@@ -49,14 +60,7 @@ def pick_device(name: str = "auto") -> torch.device:
     Raises UserError where there is no such device.
     """
     count = torch.cuda.device_count()
-    if name == "auto":
-        name = "cuda" if count else "cpu"
-    try:
-        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
-    except RuntimeError as error:
-        raise UserError(f"--device: {name}: no such device; cpu, cuda, the number of a GPU, or auto") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device: {name}: only cpu, cuda, the number of a GPU, or auto")
+    device = named_device(("cuda" if count else "cpu") if name == "auto" else name)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", local_rank())
     if device.type == "cuda" and device.index >= count:

@@ -112,12 +112,14 @@ def load_state(path: StrPath, option: str = "--resume") -> dict[str, Any]:
     where = f"{option}: {path}"
     if is_pickle(path):
         raise UserError(f"{where}: not a training state of ours; --init-from begins a new run with a released .pkl")
+    if not Path(path).is_file():
+        raise UserError(f"{where}: no such file; a training-state-*.pt of train.py, or latest, is needed")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{where}: no such file; a training-state-*.pt of train.py, or latest, is needed") from error
-    except Exception as error:  # torch.load raises many kinds for a broken or hostile file
-        raise UserError(f"{where}: not a readable training state ({str(error).splitlines()[0]})") from error
+    except PermissionError as error:
+        raise UserError(f"{where}: {error.strerror}") from error
+    except Exception as error:  # torch.load raises many kinds for a broken or hostile file, and advises to run its code
+        raise UserError(f"{where}: not a training state of train.py, or damaged") from error
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         raise UserError(f"{where}: not a training state of this version; training-state-*.pt of train.py is needed")
     return state

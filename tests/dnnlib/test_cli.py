@@ -26,7 +26,9 @@ def test_underscores_are_accepted_but_not_advertised() -> None:
     assert "--gen_model" not in runner.invoke(command, ["--help"]).output
 
 
-@pytest.mark.parametrize("arguments", [["--gen-model", "a", "--fail", "user"], ["--nonsense"], []])
+@pytest.mark.parametrize(
+    "arguments", [["--gen-model", "a", "--fail", "user"], ["--nonsense"], [], ["--gen-model", ""], ["--gen_model="]]
+)
 def test_the_users_mistake_is_one_line_and_status_2(arguments: list[str]) -> None:
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 2
