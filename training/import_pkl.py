@@ -110,8 +110,8 @@ def read_pickle(path: StrPath, option: str) -> dict[str, StubNetwork]:
     content = read(io.BytesIO(data), where, _is_allowed)
     if not isinstance(content, dict):
         raise UserError(f"{where}: a pickle, but not of StyleGAN2-ADA's networks; a dict of G, D and G_ema is needed")
-    tensors = TensorReader(where, len(data))
     found = {name: content[name] for name in (*GENERATORS, *DISCRIMINATORS.values()) if _is_network(content.get(name))}
+    tensors = TensorReader(where, len(data) * len(found))  # G and G_ema may be the same
     networks = {name: _network(value, tensors) for name, value in found.items()}
     if not networks:
         raise UserError(f"{where}: a pickle without a network of StyleGAN2-ADA's kind; G, D and G_ema are needed")

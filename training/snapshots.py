@@ -69,7 +69,7 @@ def _read_generator(path: StrPath, where: str) -> Generator:
         if not all(math.isfinite(float(value)) for value in known):
             raise ValueError("feature_norm or images_seen is not finite")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not a readable safetensors file ({error})") from error
+        raise UserError(f"{where}: not a readable safetensors file, and no pickle ({error})") from error
     refuse_broken(state, where)
     generator = build_generator(kwargs, where)
     load_strictly(generator, state, where, assign=True)
