@@ -25,7 +25,10 @@ def check_pairs(tree: PairedTree, names: Iterable[str] | None = None, option: st
     resolution, first = 0, ""
     for name in names if names is not None else tree.names:
         for spectrum in SPECTRA.values():
-            height, width, _ = tree.decode(spectrum.name, name).shape
+            try:
+                height, width, _ = tree.decode(spectrum.name, name).shape
+            except UserError as error:  # which begins with the file
+                raise UserError(f"{option}: {error}") from error
             where = f"{option}: {tree.root}/{spectrum.folder}/{name}"
             if height != width:
                 raise UserError(f"{where}: {width}x{height} is not square; crop it")
