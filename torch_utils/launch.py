@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 
 from dnnlib.errors import SharedUserError
 from torch_utils import crew, distributed
@@ -53,6 +54,11 @@ def find_world(gpus: int | None, device: str = "auto") -> World:
         raise SharedUserError(
             f"--gpus: {size}, but this machine has {count} usable GPUs; "
             f"--device cpu would run {size} processes on the CPU"
+        )
+    if size > 1 and device != "cpu" and count and not dist.is_nccl_available():  # as on Windows
+        raise SharedUserError(
+            f"--gpus: {size}, but this torch has no NCCL, by which GPUs talk to one another; 1, or --device cpu, "
+            "would work"
         )
     if not outside and size == 1:
         distributed.pick_device(device)

@@ -14,6 +14,7 @@ OUTSIDE = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "12
 def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LAUNCHER_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)  # as where there are GPUs on Linux
 
 
 def test_one_process_keeps_its_gradients_where_they_are() -> None:
@@ -69,6 +70,14 @@ def test_contradictions_are_named(
     with pytest.raises(UserError) as caught:
         find_world(gpus, device)
     assert str(caught.value).startswith(message)
+
+
+def test_gpus_that_cannot_talk_to_one_another_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    with pytest.raises(UserError, match="^--gpus: 2, but this torch has no NCCL"):
+        find_world(2, "auto")
+    assert find_world(2, "cpu").size == 2 and find_world(1, "cuda").size == 1
 
 
 def test_each_process_has_the_gpu_of_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
