@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dnnlib.errors import UserError
+from dnnlib.errors import SharedUserError, UserError
 from torch_utils import distributed
 from torch_utils.images import from_uint8
 from torch_utils.streams import derived_seed
@@ -86,6 +86,7 @@ class Trainer:
         """One iteration on this process's share of a batch.
 
         conditions [M, c_dim]: the features to draw the generated pictures' conditions from.
+        Raises UserError where training has diverged.
         """
         config = self.config
         torch.manual_seed(derived_seed(config.seed, "iteration", self.iteration, distributed.rank()))
@@ -95,9 +96,9 @@ class Trainer:
             if phase.due(self.iteration) and not phase.run(self._rounds(phase, reals, real_c, conditions)):
                 self.skipped += 1
                 if self.skipped > MAX_SKIPPED_STEPS:
-                    raise FloatingPointError(
-                        f"{self.skipped} steps had gradients that are not finite, the last in {phase.name}: training "
-                        "has diverged; go on from an earlier state with a lower --lr or a higher --gamma"
+                    raise SharedUserError(
+                        f"--lr: training has diverged: {self.skipped} steps had gradients that are not finite, the "
+                        f"last in {phase.name}; go on from an earlier state with a lower --lr or a higher --gamma"
                     )
         # Each process has moved the mean w by its own share; their mean is what one process would have.
         distributed.all_reduce_mean(self.generator.mapping.w_avg)

@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_the_last_good_state(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_step_with_nan_is_skipped_and_counted() -> None:
+def test_a_step_with_nan_is_skipped() -> None:
     layer = torch.nn.Linear(1, 1)
     before = layer.weight.detach().clone()
 
@@ -200,6 +200,15 @@ def test_a_step_with_nan_is_skipped_and_counted() -> None:
     phase = Phase("test", [layer], lazy_adam(layer.parameters(), 0.1, 0), backward, "latents")
     assert not phase.run([(float("nan"),)]) and torch.equal(layer.weight, before)
     assert phase.run([(1.0,)]) and not torch.equal(layer.weight, before)
+
+
+def test_too_many_skipped_steps_end_training(
+    config: TrainingConfig, dataset: PairedFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.trainer.MAX_SKIPPED_STEPS", 2)
+    monkeypatch.setattr("torch_utils.distributed.all_finite", lambda gradients: False)
+    with pytest.raises(UserError, match="^--lr: training has diverged: 3 steps .*, the last in discriminator_main; "):
+        trained(config, dataset, tmp_path)
 
 
 def test_lazy_adam_by_hand() -> None:
