@@ -26,7 +26,6 @@ from torch_utils.feature_file import UNKNOWN_MODEL
 from torch_utils.inert_pickle import Record, read
 from torch_utils.inert_tensors import TENSOR_NAMES, TensorReader
 from torch_utils.spectra import SPECTRA
-from training.discriminator import Discriminator
 from training.generator import Generator
 from training.weights import (
     build_generator,
@@ -238,25 +237,6 @@ def generator_weights(network: StubNetwork, where: str) -> tuple[dict[str, torch
         if channels != spectrum.channels:
             raise UserError(f"{where}: its {name.upper()} heads draw {channels} channels, not {spectrum.channels}")
     return state, _clamp(network, where), lines
-
-
-def import_discriminators(path: StrPath, option: str = "--init-from") -> dict[str, Discriminator]:
-    """The discriminators of a released pickle by spectrum; a StyleGAN2-ADA network has that of VIS alone."""
-    networks = read_pickle(path, option)
-    found = {}
-    for spectrum, name in DISCRIMINATORS.items():
-        if name in networks:
-            where = f"{option}: {path}: {name}"
-            state = discriminator_weights(networks[name], where)
-            kwargs = describe_discriminator(state, where)
-            clamp = _clamp(networks[name], where)
-            group = networks[name].settings.get("b4.mbstd", {}).get("group_size")
-            group = group if type(group) is int and group > 0 else 4
-            with torch.device("meta"):
-                built = Discriminator(**kwargs, clamp=clamp, mbstd_group=group)
-            load_strictly(built, state, where, assign=True)
-            found[spectrum] = built
-    return found
 
 
 def discriminator_weights(network: StubNetwork, where: str) -> dict[str, torch.Tensor]:

@@ -16,8 +16,17 @@ import torch
 from dnnlib.errors import UserError
 from tests.training import released
 from torch_utils.inert_tensors import TensorReader
-from training.import_pkl import import_discriminators, import_generator, is_pickle, main, read_pickle
+from training.discriminator import Discriminator
+from training.import_pkl import (
+    DISCRIMINATORS,
+    discriminator_weights,
+    import_generator,
+    is_pickle,
+    main,
+    read_pickle,
+)
 from training.snapshots import load_generator
+from training.weights import describe_discriminator, load_strictly
 
 
 def latents(count: int = 3, z: int = 16, c: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,13 +70,15 @@ def test_a_network_without_nir_starts_from_the_luminance(tmp_path: Path) -> None
 def test_discriminators_judge_as_they_are_defined_to(tmp_path: Path, clamp: float | None) -> None:
     nodes = {"vis": released.discriminator(3, c=8, clamp=clamp, frozen=3), "nir": released.discriminator(1, c=0)}
     path = released.save(tmp_path / "x.pkl", D=nodes["vis"], D_NIR=nodes["nir"], G_ema=released.generator())
-    ours = import_discriminators(path)
-    assert list(ours) == ["vis", "nir"]
+    networks = read_pickle(path, "--x")
     _, c = latents(4)
     for name, channels, condition, limit in (("vis", 3, c, clamp), ("nir", 1, None, None)):
         images = torch.randn(4, channels, 32, 32, generator=torch.Generator().manual_seed(1))
         expected = released.judge(nodes[name], images, condition, limit)
-        assert torch.allclose(ours[name](images, condition).double(), expected, rtol=1e-4, atol=1e-4), name
+        state = discriminator_weights(networks[DISCRIMINATORS[name]], name)
+        ours = Discriminator(**describe_discriminator(state, name), clamp=limit, mbstd_group=2)
+        load_strictly(ours, state, name)
+        assert torch.allclose(ours(images, condition).double(), expected, rtol=1e-4, atol=1e-4), name
         assert expected.std() > 0.01
 
 
