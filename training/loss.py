@@ -23,15 +23,15 @@ from training.generator import Generator
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Weights of the loss terms (FACTS; defaults as in ArcBiFaceGAN but for R1, which here runs on both spectra)."""
+    """Weights of the loss terms, as the configuration has them, and what no option changes."""
 
-    gamma: float = 1.0  # weight of R1
-    r1_spectra: tuple[str, ...] = ("vis", "nir")  # which discriminators R1 regularises
-    adversarial_weight: tuple[tuple[str, float], ...] = (("vis", 1.0), ("nir", 1.0))  # in the generator's loss
-    path_length_weight: float = 2.0  # 0 switches path length regularisation off
+    gamma: float  # weight of R1
+    r1_spectra: tuple[str, ...]  # which discriminators R1 regularises
+    adversarial_weight: tuple[tuple[str, float], ...]  # by spectrum, in the generator's loss
+    path_length_weight: float
+    style_mixing: float  # probability
     path_length_decay: float = 0.01
     path_length_shrink: int = 2  # its batch is smaller by this factor
-    style_mixing: float = 0.9  # probability
 
 
 class DualLoss(nn.Module):
