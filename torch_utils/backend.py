@@ -1,6 +1,12 @@
-"""How PyTorch computes on a GPU, set in one place."""
+"""How PyTorch computes on a GPU, set in one place, and what it says when the GPU is too small."""
+
+import contextlib
+import textwrap
+from collections.abc import Iterator
 
 import torch
+
+from dnnlib.errors import UserError
 
 
 def set_backend(allow_tf32: bool = False, cudnn_benchmark: bool = True) -> None:
@@ -12,3 +18,13 @@ def set_backend(allow_tf32: bool = False, cudnn_benchmark: bool = True) -> None:
     torch.backends.cuda.matmul.allow_tf32 = allow_tf32
     torch.backends.cudnn.allow_tf32 = allow_tf32
     torch.backends.cudnn.benchmark = cudnn_benchmark
+
+
+@contextlib.contextmanager
+def full_memory_named(option: str, remedy: str) -> Iterator[None]:
+    """Turns a GPU without memory left, inside the block, into a UserError that names `option` and what would help."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = textwrap.shorten(str(error), 120, placeholder=" ...")
+        raise UserError(f"{option}: the GPU's memory is full; {remedy} ({reason})") from error

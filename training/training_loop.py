@@ -12,6 +12,7 @@ from tqdm import tqdm
 from dnnlib.files import append_line, full_disk_named, keep_lines
 from dnnlib.progress import progress
 from torch_utils import distributed
+from torch_utils.backend import full_memory_named
 from torch_utils.images import from_uint8
 from torch_utils.streams import stream
 from torch_utils.training_stats import Moments
@@ -56,6 +57,7 @@ def train(
     bar: tqdm = progress(desc="train", total=total, unit="img", initial=trainer.images_seen, show=rank == 0)
     with (
         full_disk_named(run_dir),
+        full_memory_named("--batch-gpu", "fewer pairs at once need less, and --dry-run estimates how much"),
         contextlib.closing(Recorder(trainer, dataset, run_dir, metadata)) as recorder,
         contextlib.closing(loading) as batches,
         bar,

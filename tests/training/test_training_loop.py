@@ -202,6 +202,17 @@ def test_a_step_with_nan_is_skipped() -> None:
     assert phase.run([(1.0,)]) and not torch.equal(layer.weight, before)
 
 
+def test_a_gpu_that_is_too_small_is_told_in_one_line(
+    config: TrainingConfig, dataset: PairedFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(UserError, match=r"^--batch-gpu: the GPU's memory is full; .*\(CUDA out of memory\. Tried"):
+        trained(config, dataset, tmp_path)
+
+
 def test_too_many_skipped_steps_end_training(
     config: TrainingConfig, dataset: PairedFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
