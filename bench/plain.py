@@ -174,7 +174,7 @@ def warp(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
     """training.augment_geometry.warp by upsampling, sampling and downsampling with FIR filters."""
     height, width = images.shape[2:]
     margin_y, margin_x, taps = height // 2, width // 2, len(SYM6)
-    line = torch.tensor(SYM6) * math.sqrt(2)
+    line = images.new_tensor(SYM6) * math.sqrt(2)
     x = F.pad(images, [margin_x + taps, margin_x + taps, margin_y + taps, margin_y + taps], mode="reflect")
     x = _upsample_line(_upsample_line(x, line, 3), line, 2)
     fine_h, fine_w = 2 * (height + 2 * margin_y) + taps - 2, 2 * (width + 2 * margin_x) + taps - 2
