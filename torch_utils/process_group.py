@@ -17,7 +17,6 @@ from typing import Any
 import click
 import torch
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 from dnnlib.cli import explain
 from dnnlib.errors import SharedUserError, UserError
@@ -63,6 +62,8 @@ def joined(size: int, device: str, init_method: str = "env://") -> Iterator[None
 
 def _meet(init_method: str, rank: int, size: int) -> Any:
     """torch's store, where all processes find each other, once all have come."""
+    from torch.distributed.rendezvous import rendezvous  # a torch without distributed lacks it, and trains alone
+
     try:
         return next(rendezvous(init_method, rank, size, timeout=MEETING))[0]
     except dist.DistError as error:
