@@ -15,6 +15,7 @@ from arcface.preprocess import protocol
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.cli import Command, option
 from dnnlib.errors import UserError
+from dnnlib.files import FolderLock
 from dnnlib.logger import log_to
 from dnnlib.progress import progress
 from metrics.detectors import Detector
@@ -232,10 +233,12 @@ def work(plan: Plan, stop: StopSignals) -> None:
         return
     sources = {"data": str(Path(plan.data).resolve()), "recognition_model": features.model, "metrics": plan.metrics}
     described = {**sources, **config.to_json()}
+    lock = FolderLock()
     run_dir, changed = distributed.from_rank_zero(
-        partial(open_run_folder, plan.outdir, plan.state, described, plan.name)
+        partial(open_run_folder, plan.outdir, plan.state, described, plan.name, lock)
     )
-    with log_to(run_dir / "log.txt") if distributed.rank() == 0 else contextlib.nullcontext():
+    logged = log_to(run_dir / "log.txt") if distributed.rank() == 0 else contextlib.nullcontext()
+    with contextlib.closing(lock), logged:
         people = len(set(dataset.tree.identities))
         say(f"{len(dataset)} pairs of {people} people at {config.resolution}x{config.resolution}")
         say(f"Writing to {run_dir}" + (f", going on from {plan.state}" if plan.state else ""))

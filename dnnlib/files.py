@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -60,6 +61,40 @@ def _umask() -> int:
     return mask
 
 
+class FolderLock:
+    """Keeps a second program out of a folder while the first works in it, until `close` or the process's end.
+
+    A record lock on a file `.lock` in it: helpers that the process forks do not hold it, and a kill leaves nothing
+    behind. Where the system or the file system has no such locks, nobody is kept out.
+    """
+
+    def __init__(self) -> None:
+        self._file: Any = None
+
+    def take(self, folder: StrPath, option: str) -> None:
+        """Raises UserError that names `option` where another process holds the folder."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        try:
+            self._file = open(Path(folder) / ".lock", "ab")  # noqa: SIM115
+        except OSError:
+            return  # whoever writes into the folder next says why that cannot be
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UserError(f"{option}: {folder}: another process is at work in it; end it first") from error
+
+    def close(self) -> None:
+        """Lets others in. Harmless where nothing is held."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
 def make_folder(path: StrPath, option: str) -> None:
     """Makes a folder and those above it. Raises UserError that names `option` where it cannot be."""
     try:
@@ -80,10 +115,21 @@ def atomic_write_json(path: StrPath, value: Any) -> None:
 
 
 def append_line(path: StrPath, value: dict[str, Any]) -> None:
-    """Appends one JSON line to `path` in a single write, so that a reader never sees half of it but at a crash."""
-    line = (json.dumps(value) + "\n").encode()
+    """Appends one JSON line to `path` in a single write, so that a reader never sees half of it but at a crash.
+
+    NaN and infinity, which JSON has not, become null.
+    """
+    line = (json.dumps(_finite(value), allow_nan=False) + "\n").encode()
     with full_disk_named(path), open(path, "ab") as file:
         file.write(line)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_lines(path: StrPath) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, make_folder, read_json
+from dnnlib.files import FolderLock, StrPath, atomic_write_bytes, atomic_write_json, make_folder, read_json
 from training.snapshots import snapshot_images
 
 CONFIG_FILE = "config.json"
@@ -34,11 +34,13 @@ def latest_state(outdir: StrPath) -> Path | None:
     return states[-1] if states else None
 
 
-def open_run_folder(outdir: Path, state: Path | None, described: dict[str, Any], name: str) -> tuple[Path, list[str]]:
+def open_run_folder(
+    outdir: Path, state: Path | None, described: dict[str, Any], name: str, lock: FolderLock | None = None
+) -> tuple[Path, list[str]]:
     """The folder of the state that is resumed, if it is one of `outdir`'s, else a new one, numbered; with config.json.
 
-    described: what config.json holds. name: of a new folder, behind its number. Returns it and the names of the
-    settings that config.json had otherwise. Unfinished files of a killed run are removed.
+    described: what config.json holds. name: of a new folder, behind its number. lock: is taken on the folder. Returns
+    it and the names of the settings that config.json had otherwise. Unfinished files of a killed run are removed.
     """
     if state is not None and state.parent.parent.resolve() == outdir.resolve():
         run_dir = state.parent
@@ -46,6 +48,8 @@ def open_run_folder(outdir: Path, state: Path | None, described: dict[str, Any],
         changed = sorted(key for key in described if known.get(key) != described[key])
     else:
         run_dir, changed = _new_folder(outdir, name), []
+    if lock is not None:
+        lock.take(run_dir, "--resume")
     for unfinished in run_dir.glob(".*.tmp"):
         unfinished.unlink(missing_ok=True)
     atomic_write_json(run_dir / CONFIG_FILE, described)

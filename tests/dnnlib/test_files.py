@@ -41,6 +41,11 @@ def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
     assert read_lines(path) == [{"a": 1}, {"a": 2}]
 
 
+def test_lines_are_json_where_numbers_are_none(tmp_path: Path) -> None:
+    append_line(tmp_path / "a", {"x": float("nan"), "y": {"z": [float("inf"), 1.5]}})
+    assert (tmp_path / "a").read_text() == '{"x": null, "y": {"z": [null, 1.5]}}\n'
+
+
 def test_json_refuses_nan_and_names_what_is_not_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         atomic_write_json(tmp_path / "a.json", {"x": float("nan")})

@@ -1,7 +1,10 @@
 """Which folder a run has, which of its files may go, and which network is the best."""
 
+import contextlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from dnnlib.errors import UserError
+from dnnlib.files import FolderLock, read_json
 from training.run_folder import (
     BEST_NETWORK,
     copy_best,
@@ -52,6 +56,27 @@ def test_new_folders_are_numbered_and_a_runs_own_is_found_again(tmp_path: Path) 
     assert not list(first.glob(".*.tmp"))
     elsewhere, changed = open_run_folder(tmp_path / "other", state, described, "faces-tiny32")
     assert elsewhere == tmp_path / "other/00000-faces-tiny32" and changed == []
+
+
+def test_a_run_has_one_process_at_a_time(tmp_path: Path) -> None:
+    """The second must not touch what the first writes, and gets its turn when the first is gone, even by a kill."""
+    run_dir, _ = open_run_folder(tmp_path, None, {}, "x")
+    state, unfinished = run_dir / "training-state-000001.pt", run_dir / ".training-state-000002.pt.x1y2.tmp"
+    unfinished.touch()
+    hold = "import sys, time; from dnnlib.files import FolderLock; lock = FolderLock(); lock.take(sys.argv[1], '')"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{hold}; print(1, flush=True); time.sleep(60)", str(run_dir)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None and first.stdout.readline() == "1\n"
+        with pytest.raises(UserError, match="--resume: .*another process is at work in it"):
+            open_run_folder(tmp_path, state, {"new": 1}, "x", FolderLock())
+        assert unfinished.exists() and read_json(run_dir / "config.json") == {}
+        first.kill()
+    with contextlib.closing(FolderLock()) as lock:
+        assert open_run_folder(tmp_path, state, {"new": 1}, "x", lock) == (run_dir, ["new"])
+    assert not unfinished.exists()
 
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
