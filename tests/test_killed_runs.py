@@ -40,4 +40,4 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tiny_data: Pa
     assert kimg[0] == kimg[1] == pytest.approx([4 * count / 1000 for count in range(1, iterations[-1] + 1)])
     for run in (killed, whole):
         assert len(list(run.glob("training-state-*.pt"))) == 2
-        assert not list(run.glob(".*"))
+        assert not list(run.glob(".*.tmp"))
