@@ -26,7 +26,7 @@ from torch_utils import distributed
 from torch_utils.backend import set_backend
 from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features, refuse_other_model
 from torch_utils.image_tree import PairedTree
-from torch_utils.launch import find_world, launch
+from torch_utils.launch import find_world, launch, launchers_place
 from torch_utils.memory import keep_freed_memory
 from torch_utils.ops import kernels
 from torch_utils.pair_check import check_features, check_pairs
@@ -141,7 +141,9 @@ def main(gpus: int | None, device: str, dry_run: bool, **options: Any) -> None:
     SIGTERM and SIGUSR1 save the training state and leave with status 75; --resume latest goes on from there.
     """
     if dry_run:
-        prepare(1 if gpus is None else gpus, device, dry_run, **options)
+        rank, size = launchers_place()
+        if rank == 0:
+            prepare(size if gpus is None else gpus, device, dry_run, **options)
         return
     world = find_world(gpus, device)
     launch(world, partial(prepare, world.size, device, dry_run, **options), work)

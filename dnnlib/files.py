@@ -133,9 +133,14 @@ def _finite(value: Any) -> Any:
 
 
 def read_lines(path: StrPath) -> list[dict[str, Any]]:
-    """The JSON lines of `path`; a last line that a crash cut short is left out."""
-    lines = Path(path).read_bytes().split(b"\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    """The JSON lines of `path`; a last line that a crash cut short is left out. Raises UserError where one is none."""
+    read = []
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n")[:-1], 1):
+        try:
+            read += [json.loads(line)] if line else []
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: line {number} is not JSON ({error}); remove it to go on") from error
+    return read
 
 
 def keep_lines(path: StrPath, keep: Callable[[dict[str, Any]], bool]) -> None:

@@ -31,12 +31,20 @@ class World:
     outside: bool = False
 
 
+def launchers_place() -> tuple[int, int]:
+    """(this process's number, how many there are), as a launcher outside has set them; (0, 1) without one."""
+    if not _is_outside():
+        return 0, 1
+    size = _launchers_size()  # checks the environment
+    return int(os.environ["RANK"]), size
+
+
 def find_world(gpus: int | None, device: str = "auto") -> World:
     """`--gpus` and `--device`, with the launcher's environment where there is one.
 
     Raises UserError where they contradict each other, or where there are too few GPUs.
     """
-    outside = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    outside = _is_outside()
     if outside:
         size = _launchers_size()
         if gpus not in (None, size):
@@ -63,6 +71,10 @@ def find_world(gpus: int | None, device: str = "auto") -> World:
     if not outside and size == 1:
         distributed.pick_device(device)
     return World(size, device, outside)
+
+
+def _is_outside() -> bool:
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def _launchers_size() -> int:

@@ -25,6 +25,7 @@ class Phase:
     interval: int = 1
     frozen: frozenset[nn.Parameter] = frozenset()
     parameters: list[nn.Parameter] = field(init=False)
+    skipped_in_a_row: int = field(init=False, default=0)  # steps not taken since the last that was
 
     def __post_init__(self) -> None:
         everything = (parameter for network in self.networks for parameter in network.parameters())
@@ -49,7 +50,9 @@ class Phase:
             parameter.requires_grad_(False)
         gradients = distributed.average_gradients(self.parameters)
         if not distributed.all_finite(gradients):
-            return False  # on every rank alike: the averages are the same
+            self.skipped_in_a_row += 1  # on every rank alike: the averages are the same
+            return False
+        self.skipped_in_a_row = 0
         self.optimizer.step()
         return True
 

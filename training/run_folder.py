@@ -12,6 +12,7 @@ from training.snapshots import snapshot_images
 CONFIG_FILE = "config.json"
 STATS_FILE = "stats.jsonl"
 BEST_NETWORK, BEST_FILE = "best-network.safetensors", "best.json"
+BEST_KEYS = {"metric", "value", "higher_is_better", "snapshot", "images_seen"}
 
 STATE = "training-state-{stamp}.pt"
 NETWORK = "network-snapshot-{stamp}.safetensors"
@@ -105,8 +106,13 @@ def _stamp_of(path: Path) -> str:
 
 
 def read_best(run_dir: Path) -> dict[str, Any] | None:
-    """best.json: metric, value, higher_is_better, snapshot, images_seen; None where there is none."""
-    return read_json(run_dir / BEST_FILE, "--resume") if (run_dir / BEST_FILE).exists() else None
+    """best.json, with BEST_KEYS; None where there is none."""
+    if not (run_dir / BEST_FILE).exists():
+        return None
+    known = read_json(run_dir / BEST_FILE, "--resume")
+    if not isinstance(known, dict) or not set(known) >= BEST_KEYS:
+        raise UserError(f"--resume: {run_dir / BEST_FILE}: does not describe a network; remove it to go on")
+    return known
 
 
 def offer_best(run_dir: Path, snapshot: Path, images_seen: int, metric: str, value: float, higher: bool) -> bool:

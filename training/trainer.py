@@ -29,7 +29,7 @@ from training.phases import Phase, lazy_adam
 from training.precision import use_precision
 from training.weights import load_strictly
 
-MAX_SKIPPED_STEPS = 1000
+MAX_SKIPPED_IN_A_ROW = 100  # of one phase; float16 overflows now and then, in networks that have diverged always
 
 
 @dataclass
@@ -95,10 +95,10 @@ class Trainer:
         for phase in self.phases:
             if phase.due(self.iteration) and not phase.run(self._rounds(phase, reals, real_c, conditions)):
                 self.skipped += 1
-                if self.skipped > MAX_SKIPPED_STEPS:
+                if phase.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
                     raise SharedUserError(
-                        f"--lr: training has diverged: {self.skipped} steps had gradients that are not finite, the "
-                        f"last in {phase.name}; go on from an earlier state with a lower --lr or a higher --gamma"
+                        f"--lr: training has diverged: the last {phase.skipped_in_a_row} gradients of {phase.name} "
+                        "were not finite; go on from an earlier state with a lower --lr or a higher --gamma"
                     )
         # Each process has moved the mean w by its own share; their mean is what one process would have.
         distributed.all_reduce_mean(self.generator.mapping.w_avg)
@@ -207,8 +207,8 @@ class Trainer:
         if before in (None, now):
             return None
         return (
-            f"The state is of {before} processes, now there are {now}: the order of the data stays, a process's share "
-            f"of a batch is {self.config.batch // now} pairs, and what is drawn at random differs from here on"
+            f"The state is of {before} processes, now there are {now}: the order of the data stays, each takes "
+            f"{self.config.batch // now} of a batch's {self.config.batch}, and random draws differ from here on"
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from dnnlib.errors import UserError
-from dnnlib.files import FolderLock, read_json
+from dnnlib.files import FolderLock, keep_lines, read_json
 from training.run_folder import (
     BEST_NETWORK,
     copy_best,
@@ -99,7 +99,8 @@ def test_the_newest_stay_and_the_best_network(tmp_path: Path) -> None:
         files_of(tmp_path, kimg, moment)
     (tmp_path / "reals-vis.png").touch()
     os.utime(tmp_path / "reals-vis.png", (0, 0))
-    (tmp_path / "best.json").write_text(json.dumps({"snapshot": "network-snapshot-000010.safetensors"}))
+    entry = {"metric": "fd", "value": 1.0, "higher_is_better": False, "images_seen": 10000}
+    (tmp_path / "best.json").write_text(json.dumps({**entry, "snapshot": "network-snapshot-000010.safetensors"}))
     prune(tmp_path, None)
     assert len(list(tmp_path.iterdir())) == 4 * 4 + 2
     prune(tmp_path, 2)
@@ -146,3 +147,12 @@ def test_a_run_killed_before_the_best_network_is_there_makes_up_for_it(tmp_path:
     copy_best(tmp_path)
     assert snapshot_images(tmp_path / BEST_NETWORK) == 2000
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_damaged_files_of_a_run_are_told_by_name(tmp_path: Path) -> None:
+    (tmp_path / "best.json").write_text("{}")
+    with pytest.raises(UserError, match=r"--resume: .*best\.json: does not describe a network; remove it"):
+        read_best(tmp_path)
+    (tmp_path / "stats.jsonl").write_text('{"progress/kimg": 1}\ngarbage\n')
+    with pytest.raises(UserError, match=r"stats\.jsonl: line 2 is not JSON"):
+        keep_lines(tmp_path / "stats.jsonl", lambda line: True)
