@@ -77,6 +77,7 @@ def look(outdir: Path) -> int:
 def main(data: Path, folder: Path) -> None:
     """Two runs of the same length, one of them killed; prints what has happened as JSON."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
     # A name for every snapshot, where all lie within one kimg.
     training.training_loop.stamp = "{:06d}".format  # type: ignore[attr-defined]
     rng, outdir = random.Random(0), folder / "killed"

@@ -72,6 +72,7 @@ def run(work: str, folder: Path, size: int) -> None:
 @option("--gpus", type=int)
 def main(work: str, folder: str, gpus: int | None) -> None:
     """Do `work` as one of several processes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
     launch(find_world(gpus, "cpu"), lambda: Path(folder), globals()[work])
 
 
