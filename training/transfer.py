@@ -14,8 +14,7 @@ from dnnlib.errors import UserError
 from dnnlib.files import StrPath
 from torch_utils.spectra import SPECTRA
 from training.config import TrainingConfig
-from training.discriminator import Discriminator
-from training.generator import Generator
+from training.estimate import build_meta
 from training.import_pkl import DISCRIMINATORS, discriminator_weights, generator_weights, is_pickle, read_pickle
 from training.snapshots import is_state, load_generator, load_state
 from training.trainer import Trainer
@@ -105,9 +104,7 @@ def _is_plain_tensor(value: Any) -> bool:
 def check_weights(weights: Weights, config: TrainingConfig) -> None:
     """Raises UserError that names the first setting in which the file's networks differ from the configuration's."""
     where = f"{OPTION}: {config.init_from}"
-    with torch.device("meta"):
-        generator = Generator(**config.generator)
-        discriminators = {name: Discriminator(**kwargs) for name, kwargs in config.discriminators.items()}
+    generator, discriminators = build_meta(config)
     wanted = describe_generator(generator.state_dict(), where)
     for state in (weights.generator, weights.average):
         _refuse_other(describe_generator(state, where), wanted, f"{where}: the generator's")
