@@ -1,0 +1,81 @@
+"""Labelled pictures of one spectrum, wherever they lie: what recognition training, embedding and packing read.
+
+`open_pictures` looks at a path and returns a source. A source is cheap to make (it reads names and labels, no pixels),
+can be handed to worker processes, and decodes one picture at a time.
+"""
+
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import numpy as np
+
+from dnnlib.errors import UserError
+from dnnlib.files import StrPath
+from torch_utils.image_tree import ImageTree, split_name
+from torch_utils.spectra import SPECTRA
+
+
+class PictureSource(Protocol):
+    """Pictures of one spectrum. names[i] is picture i's name for messages and records, identities[i] its person."""
+
+    names: list[str]
+    identities: list[str]
+    spectrum: str
+
+    def decode(self, index: int) -> np.ndarray:
+        """Picture `index` as uint8 [H, W, C], C as the spectrum has it. Raises UserError where it cannot be read."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class TreePictures:
+    """Pictures of an ImageTree.
+
+    Args:
+        by_folder: True: a person is a folder, whatever the files are called, as in most public sets; False: our
+            datasets' names, 012_4.png or 012/4.png (`split_name`).
+
+    Raises:
+        UserError: a name that tells no person.
+    """
+
+    def __init__(self, tree: ImageTree, spectrum: str, by_folder: bool, option: str = "--data") -> None:
+        self.tree = tree
+        self.spectrum = spectrum
+        self.names = tree.names
+        try:
+            self.identities = [_folder_of(name) if by_folder else split_name(name)[0] for name in tree.names]
+        except UserError as error:
+            raise UserError(f"{option}: {tree.label}/{error}") from error
+
+    def decode(self, index: int) -> np.ndarray:
+        return self.tree.decode(self.names[index], SPECTRA[self.spectrum].mode)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _folder_of(name: str) -> str:
+    folder = PurePosixPath(name).parent.as_posix()
+    if folder == ".":
+        raise UserError(f"{name}: lies in no person's folder; VIS/ and NIR/, or a folder a person, would be right")
+    return folder
+
+
+def open_pictures(path: StrPath, spectrum: str, option: str = "--data") -> PictureSource:
+    """The pictures of one spectrum at `path`: a dataset with VIS/ and NIR/, or a tree (or zip) with a folder a person,
+    whose pictures are then taken to be of `spectrum`.
+
+    Raises UserError, starting with `option`, where there are none or a name tells no person.
+    """
+    whole = ImageTree(path, option=option)
+    folders = {name.split("/", 1)[0] for name in whole.names}
+    paired = any(other.folder in folders for other in SPECTRA.values())
+    folder = SPECTRA[spectrum].folder
+    if paired and folder not in folders:
+        raise UserError(f"{option}: {path}: no pictures in {folder}/")
+    tree = ImageTree(path, prefix=folder, option=option) if paired else whole
+    if not tree.names:
+        raise UserError(f"{option}: {path}: no PNG or JPEG pictures in it")
+    return TreePictures(tree, spectrum, by_folder=not paired, option=option)
