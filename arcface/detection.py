@@ -1,16 +1,18 @@
 """Face detection with MTCNN (Zhang et al. 2016): an image pyramid, three networks, a typed result per picture.
 
-All pictures of a batch go through the pyramid together. The weights are those that the PyPI wheel
-facenet-pytorch carries; the package is found without importing it. A picture without a face is a result with
-a reason, never an exception (PAIN_POINTS.md, row 15).
+Pictures of one size go through the pyramid together. Tiny ones are enlarged before, very large ones shrunk, and faint
+ones (near-infrared captures are often underexposed) stretched in contrast. The weights are those that the PyPI wheel
+facenet-pytorch carries; the package is found without importing it. A picture without a face is a result with a reason,
+never an exception (PAIN_POINTS.md, row 15).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +28,13 @@ from dnnlib.errors import UserError
 from dnnlib.files import StrPath
 
 SMALLEST_SIDE = 160  # pictures with a shorter side than this are enlarged to it
+LARGEST_SIDE = 1024  # pictures with a longer side than this are shrunk to it
+FAINT_RANGE = 64  # pictures whose grey levels span less than this are stretched
 LARGEST_ASPECT = 8  # longer side over shorter side
 BATCH_PIXELS = 64 * 160 * 160  # pixels that go through the pyramid at once
 MOST_CANDIDATES = 1000  # windows of one picture that may enter one suppression, the best ones
+
+LARGEST_WEIGHTS = 64 << 20  # bytes of one network's file; the largest real one has 1.6 million
 
 PYRAMID_STEP = 0.709
 PROPOSAL_WINDOW, PROPOSAL_STRIDE = 12, 2
@@ -37,11 +43,11 @@ THRESHOLDS = (0.6, 0.7, 0.7)  # probability that a window needs to pass each net
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What was found in one picture, in its own pixels.
+    """What was found in one picture, in its own pixels, (0, 0) being the centre of the first.
 
     box: float32 [4], x0 y0 x1 y1 of the largest face. probability: of that face, 0 where there is none.
     points: float32 [5, 2], x y of the eyes (the one on the picture's left first), the nose, the mouth's corners.
-    count: how many faces there are. reason: why there is none, or None.
+    count: how many faces there are. reason: why there is none, or None; one of the constants below.
     """
 
     box: np.ndarray | None = None
@@ -49,6 +55,12 @@ class Detection:
     points: np.ndarray | None = None
     count: int = 0
     reason: str | None = None
+
+
+NO_FACE = "no face"
+UNLIKELY_FACE = "no face is likely enough"
+EMPTY_PICTURE = "empty picture"
+ELONGATED_PICTURE = "too elongated for a portrait"
 
 
 class _Windows(NamedTuple):
@@ -67,20 +79,30 @@ class FaceDetector:
     """MTCNN on one device.
 
     Args:
-        min_face: shorter side of the smallest face that is looked for, in pixels of the enlarged picture.
+        min_face: shorter side of the smallest face that is looked for, in pixels of the resized picture.
+        min_probability: faces that are less likely do not count.
     """
 
     def __init__(
-        self, proposal: ProposalNet, refine: RefineNet, output: OutputNet, min_face: float = 20.0, device: str = "cpu"
+        self,
+        proposal: ProposalNet,
+        refine: RefineNet,
+        output: OutputNet,
+        min_face: float = 20.0,
+        device: str = "cpu",
+        min_probability: float = 0.0,
     ) -> None:
         self.device = torch.device(device)
         self.min_face = min_face
+        self.min_probability = min_probability
         self.proposal = proposal.to(self.device).eval()
         self.refine = refine.to(self.device).eval()
         self.output = output.to(self.device).eval()
 
     @classmethod
-    def load(cls, path: StrPath | None = None, min_face: float = 20.0, device: str = "cpu") -> FaceDetector:
+    def load(
+        cls, path: StrPath | None = None, min_face: float = 20.0, device: str = "cpu", min_probability: float = 0.0
+    ) -> FaceDetector:
         """Builds a detector with trained weights.
 
         Args:
@@ -93,7 +115,7 @@ class FaceDetector:
         networks = (ProposalNet(), RefineNet(), OutputNet())
         for network, (where, data) in zip(networks, _weight_files(path), strict=True):
             _fill(network, data, where)
-        return cls(*networks, min_face=min_face, device=device)
+        return cls(*networks, min_face=min_face, device=device, min_probability=min_probability)
 
     def detect(self, images: torch.Tensor | np.ndarray | Sequence[torch.Tensor | np.ndarray]) -> list[Detection]:
         """Finds the largest face of each picture.
@@ -105,38 +127,36 @@ class FaceDetector:
             One Detection a picture, in order.
         """
         pictures = [_as_tensor(image) for image in images]
-        results: list[Detection | None] = [None] * len(pictures)
-        for indices in _batches([tuple(picture.shape) for picture in pictures]):
-            batch = torch.stack([pictures[index] for index in indices])
-            for index, result in zip(indices, self._detect_alike(batch), strict=True):
-                results[index] = result
+        sizes = [tuple(picture.shape) for picture in pictures]
+        results: list[Detection | None] = [_unusable(picture) for picture in pictures]
+        usable = [index for index, result in enumerate(results) if result is None]
+        for indices in _batches({index: _working_size(*sizes[index]) for index in usable}):
+            pixels = torch.stack([self._resized(pictures[index]) for index in indices])
+            for index, found in zip(indices, self._detect_alike(pixels), strict=True):
+                results[index] = _in_own_pixels(found, sizes[index], tuple(pixels.shape[2:]))
         return [result for result in results if result is not None]
 
+    def _resized(self, picture: torch.Tensor) -> torch.Tensor:
+        """uint8 [C, H, W] of any size -> float32 [3, h, w] of its working size, stretched in contrast where faint."""
+        size = _working_size(*picture.shape)[1:]
+        if size[0] < picture.shape[1]:  # in bytes, on the CPU: floats of a large capture would be a gigabyte
+            picture = F.interpolate(picture.cpu()[None], size, mode="bilinear", antialias=True)[0]
+        pixels = picture.to(self.device, torch.float32)
+        if size != tuple(picture.shape[1:]):
+            pixels = F.interpolate(pixels[None], size, mode="bicubic", align_corners=False)[0].clamp(0, 255)
+        return _stretched(pixels).expand(3, -1, -1)
+
     @torch.inference_mode()
-    def _detect_alike(self, images: torch.Tensor) -> list[Detection]:
-        """Pictures of one size, uint8 [N, C, H, W]."""
-        count, channels, height, width = images.shape
-        if channels not in (1, 3) or images.dtype != torch.uint8:
-            raise ValueError(f"pictures must be uint8 [1 or 3, H, W], not {images.dtype} {tuple(images.shape[1:])}")
-        if min(height, width) == 0:
-            return [Detection(reason="empty picture")] * count
-        if max(height, width) > LARGEST_ASPECT * min(height, width):
-            return [Detection(reason=f"{width}x{height} is too elongated for a portrait")] * count
-        pixels = images.to(self.device, torch.float32).expand(-1, 3, -1, -1)  # [N, 3, H, W]
-        zoom = max(1.0, SMALLEST_SIDE / min(height, width))
-        if zoom > 1:
-            size = (round(height * zoom), round(width * zoom))
-            pixels = F.interpolate(pixels, size, mode="bicubic", align_corners=False).clamp(0, 255)
-        pixels = pixels.contiguous()
-        scale = torch.tensor([width / pixels.shape[3], height / pixels.shape[2]])  # enlarged -> own pixels
+    def _detect_alike(self, pixels: torch.Tensor) -> list[Detection]:
+        """Pictures of one size, float [N, 3, H, W] in 0 to 255."""
         windows, points = self._output(pixels, self._refine(pixels, self._propose(pixels)))
-        return _largest_faces(windows, points, scale, count)
+        return _largest_faces(windows, points, len(pixels), self.min_probability)
 
     # ------------------------------------------------------------------------
-    # The three stages. `pixels` is float [N, 3, H, W] in 0 to 255.
+    # The three stages of the cascade.
 
     def _propose(self, pixels: torch.Tensor) -> _Windows:
-        """Windows that P-net likes, over all levels of the pyramid."""
+        """Windows that P-net likes, over all levels of the pyramid of float [N, 3, H, W] in 0 to 255."""
         height, width = pixels.shape[2:]
         levels = []
         for scale in _pyramid(min(height, width), self.min_face):
@@ -178,10 +198,6 @@ class FaceDetector:
 
 # ----------------------------------------------------------------------------
 # Parts of the stages.
-
-
-def _as_tensor(image: torch.Tensor | np.ndarray) -> torch.Tensor:
-    return image if isinstance(image, torch.Tensor) else torch.from_numpy(np.require(image, requirements="W"))
 
 
 def _pyramid(shorter_side: int, min_face: float) -> Iterator[float]:
@@ -231,36 +247,76 @@ def _crops(pixels: torch.Tensor, windows: _Windows, side: int) -> tuple[_Windows
     return kept, crops
 
 
-def _largest_faces(faces: _Windows, points: torch.Tensor, scale: torch.Tensor, count: int) -> list[Detection]:
-    """One result a picture: its largest face, in the picture's own pixels."""
-    boxes = (faces.boxes.cpu().unflatten(1, (2, 2)) * scale).flatten(1).numpy()  # [K, 4]
-    places = (points.cpu() * scale).numpy()  # [K, 5, 2]
+def _largest_faces(faces: _Windows, points: torch.Tensor, count: int, min_probability: float) -> list[Detection]:
+    """One result a picture: its largest face that is likely enough."""
+    boxes, places = faces.boxes.cpu().numpy(), points.cpu().numpy()  # [K, 4], [K, 5, 2]
     scores, pictures = faces.scores.tolist(), faces.pictures.cpu().numpy()
+    likely = faces.scores.cpu().numpy() >= min_probability
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     results = []
     for picture in range(count):
-        own = np.flatnonzero(pictures == picture)
-        if not len(own):
-            results.append(Detection(reason="no face"))
-            continue
-        best = own[area[own].argmax()]
-        results.append(Detection(boxes[best], scores[best], places[best], len(own)))
+        own = np.flatnonzero((pictures == picture) & likely)
+        if len(own):
+            best = own[area[own].argmax()]
+            results.append(Detection(boxes[best], scores[best], places[best], len(own)))
+        else:
+            results.append(Detection(reason=UNLIKELY_FACE if (pictures == picture).any() else NO_FACE))
     return results
 
 
-def _batches(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
-    """Indices of pictures of one shape, as many as BATCH_PIXELS allows after enlarging."""
+# ----------------------------------------------------------------------------
+# Pictures of any size.
+
+
+def _as_tensor(image: torch.Tensor | np.ndarray) -> torch.Tensor:
+    """Raises ValueError for what is no picture at all, a fault of the caller."""
+    picture = image if isinstance(image, torch.Tensor) else torch.from_numpy(np.require(image, requirements="W"))
+    if picture.ndim != 3 or picture.shape[0] not in (1, 3) or picture.dtype != torch.uint8:
+        raise ValueError(f"pictures must be uint8 [1 or 3, H, W], not {picture.dtype} {tuple(picture.shape)}")
+    return picture
+
+
+def _unusable(picture: torch.Tensor) -> Detection | None:
+    """The result for a picture that is not looked at."""
+    short, long = sorted(picture.shape[1:])
+    if short == 0:
+        return Detection(reason=EMPTY_PICTURE)
+    return Detection(reason=ELONGATED_PICTURE) if long > LARGEST_ASPECT * short else None
+
+
+def _working_size(channels: int, height: int, width: int) -> tuple[int, int, int]:
+    """Channels, height and width that a picture is looked at with: large enough, or else not too large."""
+    zoom = max(min(1.0, LARGEST_SIDE / max(height, width)), SMALLEST_SIDE / min(height, width))
+    return channels, round(height * zoom), round(width * zoom)
+
+
+def _stretched(pixels: torch.Tensor) -> torch.Tensor:
+    """float [C, H, W], its levels (but for the outermost hundredths) spread over 0 to 255 where they span few."""
+    sample = pixels[:, ::4, ::4].flatten()
+    low, high = torch.quantile(sample, torch.tensor([0.01, 0.99], device=sample.device)).tolist()
+    if not 2 <= high - low < FAINT_RANGE:
+        return pixels
+    return ((pixels - low) * (255 / (high - low))).clamp(0, 255)
+
+
+def _batches(sizes: Mapping[int, tuple[int, ...]]) -> Iterator[list[int]]:
+    """Keys of the pictures of one size, as many as BATCH_PIXELS allows."""
     alike: dict[tuple[int, ...], list[int]] = {}
-    for index, shape in enumerate(shapes):
-        if len(shape) != 3:
-            raise ValueError(f"picture {index} must be [C, H, W], not {shape}")
-        alike.setdefault(shape, []).append(index)
-    for shape, indices in alike.items():
-        height, width = shape[1:]
-        zoom = max(1.0, SMALLEST_SIDE / max(1, min(height, width)))
-        size = max(1, BATCH_PIXELS // max(1, int(height * width * zoom**2)))
-        for start in range(0, len(indices), size):
-            yield indices[start : start + size]
+    for index, size in sizes.items():
+        alike.setdefault(size[1:], []).append(index)
+    for (height, width), indices in alike.items():
+        count = max(1, BATCH_PIXELS // (height * width))
+        for start in range(0, len(indices), count):
+            yield indices[start : start + count]
+
+
+def _in_own_pixels(found: Detection, own: tuple[int, ...], working: tuple[int, ...]) -> Detection:
+    """A result of the resized picture, in pixels of the picture [C, H, W] that it was made from."""
+    if found.box is None or found.points is None:
+        return found
+    ratio = np.array([own[2] / working[1], own[1] / working[0]], np.float32)  # x, y
+    box, points = ((places.reshape(-1, 2) + 0.5) * ratio - 0.5 for places in (found.box, found.points))
+    return replace(found, box=box.ravel(), points=points)
 
 
 # ----------------------------------------------------------------------------
@@ -278,10 +334,11 @@ def _weight_files(path: StrPath | None) -> Iterator[tuple[str, bytes]]:
     try:
         if folder.suffix == ".whl":
             with zipfile.ZipFile(folder) as wheel:
-                contents = [wheel.read(f"facenet_pytorch/data/{name}") for name in names]
+                members = [wheel.open(f"facenet_pytorch/data/{name}") for name in names]
+                contents = [member.read(LARGEST_WEIGHTS) for member in members]
         else:
             contents = [(folder / name).read_bytes() for name in names]
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{option}: {folder}: does not hold {', '.join(names)} ({error}); {advice}") from error
     for name, data in zip(names, contents, strict=True):
         yield f"{option}: {folder / name}", data

@@ -1,6 +1,7 @@
 """The detector: its stages by hand with random weights, and with MTCNN's weights where the wheel is installed."""
 
 import importlib.util
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from arcface.detection import BATCH_PIXELS, FaceDetector, _batches, _best_of_each, _crops, _pyramid, _Windows
+from arcface.alignment import ARCFACE_TEMPLATE, PORTRAIT_TEMPLATE, Similarity, fit, warp
+from arcface.detection import (
+    BATCH_PIXELS,
+    ELONGATED_PICTURE,
+    EMPTY_PICTURE,
+    LARGEST_WEIGHTS,
+    NO_FACE,
+    UNLIKELY_FACE,
+    Detection,
+    FaceDetector,
+    _batches,
+    _best_of_each,
+    _crops,
+    _in_own_pixels,
+    _largest_faces,
+    _pyramid,
+    _stretched,
+    _Windows,
+    _working_size,
+)
 from arcface.mtcnn import OutputNet, ProposalNet, RefineNet
 from dnnlib.errors import UserError
 from example_faces.render import render_dataset
@@ -46,11 +66,44 @@ def test_the_best_windows_of_each_picture() -> None:
 
 
 def test_batches_hold_pictures_of_one_size_and_cover_all() -> None:
-    shapes = [(3, 160, 160)] * 70 + [(1, 160, 160), (3, 20, 20)] * 2
-    batches = list(_batches(shapes))
+    sizes = dict(enumerate([(3, 160, 160)] * 70 + [(1, 160, 160), (3, 200, 160)] * 2))
+    batches = list(_batches(sizes))
     assert sorted(index for batch in batches for index in batch) == list(range(74))
-    assert all(len({shapes[index] for index in batch}) == 1 for batch in batches)
+    assert all(len({sizes[index][1:] for index in batch}) == 1 for batch in batches)
     assert max(map(len, batches)) == BATCH_PIXELS // 160**2
+
+
+def test_working_sizes_by_hand() -> None:
+    assert _working_size(3, 200, 300) == (3, 200, 300)
+    assert _working_size(1, 32, 64) == (1, 160, 320)
+    assert _working_size(3, 3000, 4000) == (3, 768, 1024)
+    assert _working_size(3, 500, 4000) == (3, 160, 1280)  # shrunk, but not below the smallest side
+
+
+def test_results_go_back_to_the_pictures_own_pixels() -> None:
+    found = Detection(np.array([0, 0, 9, 19], np.float32), 1.0, np.full((5, 2), 4.5, np.float32), 1)
+    own = _in_own_pixels(found, (3, 40, 20), (20, 10))
+    # The first pixel of the small picture is the first two of the large one: centre 0.5 of them.
+    assert own.box is not None and own.box.tolist() == [0.5, 0.5, 18.5, 38.5]
+    assert own.points is not None and (own.points == 9.5).all()
+
+
+def test_only_faint_pictures_are_stretched() -> None:
+    ramp = torch.linspace(0, 1, 10000).view(1, 100, 100)
+    assert torch.equal(_stretched(ramp * 200), ramp * 200)
+    faint = _stretched(100 + ramp * 30)
+    assert faint.min() == 0 and faint.max() == 255
+    assert _stretched(torch.full((1, 8, 8), 7.0)).unique().tolist() == [7]
+
+
+def test_of_several_faces_the_largest_likely_one_is_taken() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 30, 30], [0, 0, 20, 20], [5, 5, 9, 9]])
+    scores, pictures = torch.tensor([0.99, 0.8, 0.95, 0.75]), torch.tensor([0, 0, 0, 2])
+    windows, points = _Windows(boxes, torch.zeros(4, 4), scores, pictures), torch.zeros(4, 5, 2)
+    one, none, unlikely = _largest_faces(windows, points, 3, 0.9)
+    assert one.box is not None and one.box.tolist() == [0, 0, 20, 20] and one.count == 2
+    assert (none.reason, unlikely.reason) == (NO_FACE, UNLIKELY_FACE)
+    assert _largest_faces(windows, points, 3, 0.0)[0].count == 3
 
 
 def test_dense_layers_see_the_map_column_first() -> None:
@@ -83,11 +136,11 @@ def test_no_odd_picture_raises(trained: bool) -> None:
     detector = FaceDetector.load() if trained else FaceDetector(ProposalNet(), RefineNet(), OutputNet())
     results = detector.detect(odd_pictures())
     assert len(results) == 6
-    assert results[1].reason == "empty picture" and "500x1" in str(results[2].reason)
+    assert (results[1].reason, results[2].reason) == (EMPTY_PICTURE, ELONGATED_PICTURE)
     for result in results:
         assert (result.box is None) == (result.points is None) == (result.reason is not None)
     if trained:
-        assert [results[index].reason for index in (0, 3, 4, 5)] == ["no face"] * 4
+        assert [results[index].reason for index in (0, 3, 4, 5)] == [NO_FACE] * 4
         assert all(result.probability == 0 and result.count == 0 for result in results)
 
 
@@ -161,3 +214,75 @@ def test_points_are_in_the_pictures_own_pixels(detector: FaceDetector, faces: np
     for own, doubled in pairs:
         assert doubled is not None
         np.testing.assert_allclose(own * 2, doubled, atol=16)  # of 192 pixels
+
+
+# ----------------------------------------------------------------------------
+# A photograph: Eileen Collins, in the PyPI package scikit-image.
+
+ASTRONAUT_POINTS = np.array(
+    [[206, 103], [246, 104], [225, 128], [204, 142], [245, 142]]
+)  # measured by hand, +-4 pixels
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> np.ndarray:
+    from skimage.data import astronaut
+
+    return astronaut().transpose(2, 0, 1)  # [3, 512, 512]
+
+
+@needs_weights
+def test_the_astronauts_face_is_found_where_it_is(detector: FaceDetector, astronaut: np.ndarray) -> None:
+    (found,) = detector.detect([astronaut])
+    assert found.count == 1 and found.probability > 0.99 and found.box is not None and found.points is not None
+    np.testing.assert_allclose(found.points, ASTRONAUT_POINTS, atol=6)
+    assert (found.box[:2] < ASTRONAUT_POINTS.min(axis=0)).all() and (found.box[2:] > ASTRONAUT_POINTS.max(axis=0)).all()
+
+
+@needs_weights
+@pytest.mark.parametrize(("contrast", "base"), [(1.0, 0), (0.1, 5), (0.05, 200)])
+def test_grey_and_faint_pictures_show_the_same_face(
+    detector: FaceDetector, astronaut: np.ndarray, contrast: float, base: int
+) -> None:
+    grey = (astronaut.mean(axis=0, keepdims=True) * contrast + base).astype(np.uint8)
+    (found,) = detector.detect([grey])
+    assert found.probability > 0.99 and found.points is not None
+    np.testing.assert_allclose(found.points, ASTRONAUT_POINTS, atol=6)
+
+
+@needs_weights
+def test_very_large_and_tiny_captures_in_their_own_pixels(detector: FaceDetector, astronaut: np.ndarray) -> None:
+    large = astronaut.repeat(6, axis=1).repeat(8, axis=2)  # 4096x3072
+    tiny = astronaut[:, 40:200, 140:300].reshape(3, 40, 4, 40, 4).mean(axis=(2, 4)).astype(np.uint8)  # a face of 22
+    first, second = detector.detect([large, tiny])
+    assert first.points is not None and second.points is not None
+    np.testing.assert_allclose(first.points / (8, 6), ASTRONAUT_POINTS, atol=6)
+    np.testing.assert_allclose(second.points * 4 + (140, 40), ASTRONAUT_POINTS, atol=8)
+
+
+@needs_weights
+def test_aligned_the_points_are_the_templates(detector: FaceDetector, astronaut: np.ndarray) -> None:
+    """The picture aligned to each template is detected anew: within a twentieth of the distance of the eyes."""
+    (found,) = detector.detect([astronaut])
+    assert found.points is not None
+    for template in (ARCFACE_TEMPLATE, PORTRAIT_TEMPLATE):
+        transform = fit(found.points, template.at(256))
+        assert isinstance(transform, Similarity)
+        picture = warp(astronaut.transpose(1, 2, 0), transform, 256)
+        (again,) = detector.detect([picture.transpose(2, 0, 1)])
+        assert again.points is not None
+        expected = transform(found.points)
+        assert abs(again.points - expected).mean() < 0.05 * (expected[1, 0] - expected[0, 0])
+
+
+@needs_weights
+def test_a_wheel_is_a_source_of_weights_and_a_bomb_is_none(tmp_path: Path) -> None:
+    spec = importlib.util.find_spec("facenet_pytorch")
+    assert spec is not None and spec.origin is not None
+    with zipfile.ZipFile(tmp_path / "f.whl", "w") as wheel, zipfile.ZipFile(tmp_path / "b.whl", "w", 8) as bomb:
+        for name in ("pnet.pt", "rnet.pt", "onet.pt"):
+            wheel.write(Path(spec.origin).parent / "data" / name, f"facenet_pytorch/data/{name}")
+            bomb.writestr(f"facenet_pytorch/data/{name}", bytes(LARGEST_WEIGHTS + 1))
+    assert FaceDetector.load(tmp_path / "f.whl").detect([np.zeros((1, 99, 99), np.uint8)])[0].reason == NO_FACE
+    with pytest.raises(UserError, match=r"--detector: .*pnet\.pt"):
+        FaceDetector.load(tmp_path / "b.whl")
