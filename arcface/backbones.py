@@ -1,6 +1,6 @@
-"""Recognition backbones: improved ResNet (iResNet) and MobileFaceNet, as ArcFace uses them.
+"""Recognition backbones: improved ResNet (iResNet), MobileFaceNet and, in vit.py, a transformer, as ArcFace uses them.
 
-Both families carry the parameter names and shapes of the public arcface_torch checkpoints, so such a
+All families carry the parameter names and shapes of the public arcface_torch checkpoints, so such a
 state dict loads strictly (Deng et al., "ArcFace", section 3.1 for the iResNet block and its output layer;
 Chen et al., "MobileFaceNets", table 1). The narrow variants are ours: the same blocks with fewer channels,
 and with strides that follow the picture's size, so that 32x32 pictures can be trained on two CPU cores.
@@ -17,10 +17,13 @@ from typing import Literal
 import torch
 from torch import nn
 
+from arcface.vit import VisionTransformer
+
 NUM_FEATURES = 512
 FULL_INPUT_SIZE = 112
 SMALLEST_INPUT_SIZE = 32
 LARGEST_MAP = 7  # narrow networks add strides until the last feature map is this small
+VIT_HEADS = 8  # no shape tells how many there are
 
 
 # ----------------------------------------------------------------------------
@@ -31,14 +34,14 @@ LARGEST_MAP = 7  # narrow networks add strides until the last feature map is thi
 class Architecture:
     """One backbone.
 
-    family   'iresnet' or 'mobilefacenet'.
-    depths   residual blocks in each of the four stages.
-    widths   channels: iResNet stem and four stages; MobileFaceNet stem, stages 2 to 4, expansions, last map.
+    family   'iresnet', 'mobilefacenet' or 'vit'.
+    depths   residual blocks in each of the four stages; all blocks of a ViT.
+    widths   channels: iResNet stem and four stages; MobileFaceNet stem, stages 2 to 4, expansions, last map; ViT token.
     narrow   True: strides follow the input size; False: 112x112 and a total stride of 16.
     """
 
-    family: Literal["iresnet", "mobilefacenet"]
-    depths: tuple[int, int, int, int]
+    family: Literal["iresnet", "mobilefacenet", "vit"]
+    depths: tuple[int, ...]
     widths: tuple[int, ...]
     narrow: bool = False
 
@@ -51,6 +54,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "r100": Architecture("iresnet", (3, 13, 30, 3), _FULL),
     "r200": Architecture("iresnet", (6, 26, 60, 6), _FULL),
     "mbf": Architecture("mobilefacenet", (1, 4, 6, 2), (128, 128, 256, 256, 128, 256, 512, 512)),
+    "vit_t": Architecture("vit", (12,), (256,)),
+    "vit_s": Architecture("vit", (12,), (512,)),
+    "vit_b": Architecture("vit", (24,), (512,)),
     "r10n": Architecture("iresnet", (1, 1, 1, 1), (32, 32, 64, 128, 256), narrow=True),
     "r18n": Architecture("iresnet", (2, 2, 2, 2), (32, 32, 64, 128, 256), narrow=True),
     "mbfn": Architecture("mobilefacenet", (1, 2, 3, 1), (32, 32, 64, 64, 64, 128, 256, 256), narrow=True),
@@ -264,6 +270,8 @@ def build_backbone(arch: str, input_size: int | None = None, dropout: float = 0.
         raise ValueError(f"input size {size}: {SMALLEST_INPUT_SIZE} to {FULL_INPUT_SIZE} pixels are possible")
     if not row.narrow and size != FULL_INPUT_SIZE:
         raise ValueError(f"{arch} takes {FULL_INPUT_SIZE}x{FULL_INPUT_SIZE} pictures, not {size}x{size}")
+    if row.family == "vit":
+        return VisionTransformer(row.widths[0], row.depths[0], VIT_HEADS, size, num_features=NUM_FEATURES)
     strides = strides_of(row, size)
     if row.family == "iresnet":
         return IResNet(row.depths, row.widths, strides, size, dropout)
@@ -314,42 +322,43 @@ def initialise(network: nn.Module) -> None:
 def recognise_architecture(state: Mapping[str, torch.Tensor]) -> str | None:
     """The architecture whose names and shapes these are, or None. The input size is not told by every one."""
     for arch, row in ARCHITECTURES.items():
-        if _stage_depths(state, row) == row.depths and _channels(state, row.family) == _own_channels(row):
+        if _depths(state, row.family) == row.depths and _channels(state, row.family) == _own_channels(row):
             return arch
     return None
 
 
-def _stage_depths(state: Mapping[str, torch.Tensor], row: Architecture) -> tuple[int, ...]:
-    if row.family == "iresnet":
-        return tuple(_children(state, f"layer{stage}.") for stage in (1, 2, 3, 4))
-    return (1, *(_children(state, f"layers.{place}.layers.") for place in (3, 5, 7)))
+# Per family: what stands before the numbers of its blocks, stage by stage, and weights whose output channels tell one
+# width from another.
+_STAGES = {
+    "iresnet": ("layer1.", "layer2.", "layer3.", "layer4."),
+    "mobilefacenet": ("layers.3.layers.", "layers.5.layers.", "layers.7.layers."),
+    "vit": ("blocks.",),
+}
+_TELLING = {
+    "iresnet": ("conv1.weight", "layer1.0.conv2.weight", "layer4.0.conv2.weight", "fc.weight"),
+    "mobilefacenet": ("layers.0.layers.0.weight", "layers.2.layers.2.layers.0.weight", "conv_sep.layers.0.weight"),
+    "vit": ("patch_embed.proj.weight", "feature.0.weight", "feature.2.weight"),
+}
+
+
+def _depths(state: Mapping[str, torch.Tensor], family: str) -> tuple[int, ...]:
+    counted = tuple(_children(state, prefix) for prefix in _STAGES[family])
+    return (1, *counted) if family == "mobilefacenet" else counted
 
 
 def _children(state: Mapping[str, torch.Tensor], prefix: str) -> int:
     """How many numbered modules stand under `prefix`."""
-    numbers = {name[len(prefix) :].split(".", 1)[0] for name in state if name.startswith(prefix)}
-    return len(numbers)
+    return len({name[len(prefix) :].split(".", 1)[0] for name in state if name.startswith(prefix)})
 
 
 def _channels(state: Mapping[str, torch.Tensor], family: str) -> tuple[int, ...]:
-    """Output channels of the stem and of the last stage, zeros where the names are missing."""
-    names = {
-        "iresnet": (
-            "conv1.weight",
-            "layer1.0.conv2.weight",
-            "layer4.0.conv2.weight",
-            "fc.weight",
-        ),
-        "mobilefacenet": (
-            "layers.0.layers.0.weight",
-            "layers.2.layers.2.layers.0.weight",
-            "conv_sep.layers.0.weight",
-        ),
-    }[family]
-    return tuple(int(state[name].shape[0]) if name in state else 0 for name in names)
+    """Output channels of the telling weights, zeros where one is missing or a number without channels."""
+    return tuple(int(state[name].shape[0]) if name in state and state[name].ndim else 0 for name in _TELLING[family])
 
 
 def _own_channels(row: Architecture) -> tuple[int, ...]:
     if row.family == "iresnet":
         return (row.widths[0], row.widths[1], row.widths[4], NUM_FEATURES)
+    if row.family == "vit":
+        return (row.widths[0], row.widths[0], NUM_FEATURES)
     return (row.widths[0], row.widths[1], row.widths[7])

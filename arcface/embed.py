@@ -55,7 +55,7 @@ def embed(
         if flip:
             raw = raw + _forward(model, batch.flip(3))
         features.append(raw.cpu().numpy())
-    return np.concatenate(features) if features else np.zeros((0, 512), dtype=np.float32)
+    return np.concatenate(features) if features else np.zeros((0, model.num_features), dtype=np.float32)
 
 
 def _prepared_batches(

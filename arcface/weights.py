@@ -1,8 +1,8 @@
-"""Recognition models on disk: arcface_torch state dicts (.pth, .pt) and our .safetensors with a JSON header.
+"""Recognition models on disk: arcface_torch state dicts (.pth, .pt), our .safetensors with a JSON header, and .onnx.
 
 Nothing that is loaded here can run code: pickles are read with weights_only. What is wrong with a file is said
-in one line that names it. The fingerprint (of names and values, not of the file) travels with every feature, so
-that no later stage compares features of two models.
+in one line that names it. The fingerprint (of names and values, not of the file; weights_onnx.py says why an .onnx
+differs) travels with every feature, so that no later stage compares features of two models.
 """
 
 from __future__ import annotations
@@ -22,20 +22,30 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from arcface.backbones import ARCHITECTURES, FULL_INPUT_SIZE, build_backbone, recognise_architecture
+from arcface.backbones import (
+    ARCHITECTURES,
+    FULL_INPUT_SIZE,
+    NUM_FEATURES,
+    build_backbone,
+    recognise_architecture,
+)
+from arcface.preprocess import protocol
+from arcface.weights_onnx import load_onnx
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_bytes
 
 HEADER = "arcbiface_recognition"  # the only metadata key: the order of several would vary from write to write
 COLOR_ORDERS = ("RGB", "BGR")
+ONNX = "onnx"  # the architecture of a model whose file is a graph of its own
 
 
 @dataclass
 class RecognitionModel:
     """A backbone and all that must be known to use it.
 
-    arch: key of ARCHITECTURES. input_size: pixels. color_order: 'RGB' or 'BGR'. fingerprint: 16 hex digits.
+    arch: key of ARCHITECTURES, or 'onnx'. input_size: pixels. color_order: 'RGB' or 'BGR'. fingerprint: 16 hex digits.
     backbone: the network, in evaluation mode. training: what it was trained on, as the header says (may be empty).
+    num_features: length of a feature.
     """
 
     arch: str
@@ -44,10 +54,12 @@ class RecognitionModel:
     fingerprint: str
     backbone: nn.Module
     training: dict[str, Any]
+    num_features: int = NUM_FEATURES
 
     @property
     def device(self) -> torch.device:
-        return next(self.backbone.parameters()).device
+        """Where pictures must lie; an .onnx has no parameters here, and takes them on the CPU."""
+        return next((parameter.device for parameter in self.backbone.parameters()), torch.device("cpu"))
 
 
 def fingerprint(state: Mapping[str, torch.Tensor]) -> str:
@@ -77,7 +89,7 @@ def load_recognition(
     """Loads a recognition model, ready to embed.
 
     Args:
-        path: .safetensors of ours, or a .pth / .pt state dict with arcface_torch's names.
+        path: .safetensors of ours, an .onnx, or a .pth / .pt state dict with arcface_torch's names.
         device: where the backbone goes.
         arch: key of ARCHITECTURES; None: what the header says, or what the shapes tell.
         option: the option that error messages name.
@@ -87,11 +99,17 @@ def load_recognition(
     """
     where = f"{option}: {path}"
     if not Path(path).is_file():
-        raise UserError(f"{where}: no such file; a recognition model (.pth or .safetensors) is needed")
+        raise UserError(f"{where}: no such file; a recognition model (.pth, .safetensors or .onnx) is needed")
     if arch is not None and arch not in ARCHITECTURES:
-        raise UserError(f"{where}: unknown architecture {arch!r}; known are {', '.join(ARCHITECTURES)}")
+        raise UserError(f"--rec-arch: unknown architecture {arch!r}; known are {', '.join(ARCHITECTURES)}")
+    suffix = Path(path).suffix.lower()
+    if suffix == ".onnx":
+        if arch is not None:
+            raise UserError(f"--rec-arch: {arch} is not needed, for {path} is a graph of its own")
+        network, size, features, mark = load_onnx(path, torch.device(device), where)
+        return RecognitionModel(ONNX, size, "RGB", mark, network.eval(), {}, features)
     header: dict[str, Any] = {}
-    if Path(path).suffix == ".safetensors":
+    if suffix == ".safetensors":
         state, header = _read_safetensors(path, where)
     else:
         state = read_state_dict(Path(path).read_bytes(), where)
@@ -100,12 +118,19 @@ def load_recognition(
         raise UserError(f"{where}: {len(state)} tensors of no known architecture; known are {', '.join(ARCHITECTURES)}")
     if name not in ARCHITECTURES:
         raise UserError(f"{where}: its header names the architecture {name!r}, which is not known here")
-    backbone = _fill_backbone(name, _input_size(name, header, where), state, where)
+    size = _input_size(name, header, where)
+    backbone = _fill_backbone(name, size, state, where)
+    mark = fingerprint(state)
+    if header.get("fingerprint", mark) != mark:
+        raise UserError(
+            f"{where}: its header says fingerprint {header['fingerprint']}, but its weights are {mark}; "
+            "they were changed or damaged: save or fetch it again"
+        )
     return RecognitionModel(
         arch=name,
-        input_size=_input_size(name, header, where),
+        input_size=size,
         color_order=header.get("color_order", "RGB"),
-        fingerprint=fingerprint(state),
+        fingerprint=mark,
         backbone=backbone.to(device).to(memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
         training=header.get("training", {}),
     )
@@ -152,15 +177,22 @@ def _read_safetensors(path: StrPath, where: str) -> tuple[dict[str, torch.Tensor
         raise UserError(f"{where}: truncated or not a safetensors file ({error})") from error
     if HEADER not in metadata:
         raise UserError(f"{where}: not a recognition model of ours (no header '{HEADER}')")
+    return state, _read_header(metadata[HEADER], where)
+
+
+def _read_header(text: str, where: str) -> dict[str, Any]:
     try:
-        header = json.loads(metadata[HEADER])
+        header = json.loads(text)
         sound = isinstance(header["arch"], str) and isinstance(header["input_size"], int)
-        sound = sound and header["color_order"] in COLOR_ORDERS
-    except (KeyError, ValueError, TypeError):
+        sound = sound and header["color_order"] in COLOR_ORDERS and isinstance(header.get("training", {}), dict)
+    except (KeyError, ValueError, TypeError, RecursionError):
         sound = False
     if not sound:
         raise UserError(f"{where}: its header is broken; save the model again")
-    return state, header
+    ours = protocol(header["input_size"], header["color_order"])
+    if header.get("preprocessing", ours) != ours:  # files of before say nothing, and are meant like this
+        raise UserError(f"{where}: wants pictures prepared as {header['preprocessing']}, which is not {ours}")
+    return header
 
 
 def _input_size(arch: str, header: Mapping[str, Any], where: str) -> int:
@@ -223,6 +255,7 @@ def save_recognition(
         "arch": arch,
         "input_size": input_size,
         "color_order": color_order,
+        "preprocessing": protocol(input_size, color_order),
         "fingerprint": mark,
         "training": dict(training or {}),
     }

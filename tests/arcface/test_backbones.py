@@ -62,6 +62,23 @@ def mobilefacenet_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def vit_shapes(width: int, depth: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        "mask_token": (1, 1, width),
+        "pos_embed": (1, 144, width),
+        "patch_embed.proj.weight": (width, 3, 9, 9),
+        "patch_embed.proj.bias": (width,),
+    }
+    for block in range(depth):
+        at = f"blocks.{block}"
+        shapes |= {f"{at}.{name}.{part}": (width,) for name in ("norm1", "norm2") for part in ("weight", "bias")}
+        shapes |= {f"{at}.attn.qkv.weight": (3 * width, width), f"{at}.attn.proj.weight": (width, width)}
+        shapes |= {f"{at}.mlp.fc1.weight": (4 * width, width), f"{at}.mlp.fc2.weight": (width, 4 * width)}
+        shapes |= {f"{at}.attn.proj.bias": (width,), f"{at}.mlp.fc1.bias": (4 * width,), f"{at}.mlp.fc2.bias": (width,)}
+    shapes |= {"norm.weight": (width,), "norm.bias": (width,), **norm("feature.1", width), **norm("feature.3", 512)}
+    return {**shapes, "feature.0.weight": (width, 144 * width), "feature.2.weight": (512, width)}
+
+
 PUBLIC = {
     "r18": iresnet_shapes((2, 2, 2, 2)),
     "r34": iresnet_shapes((3, 4, 6, 3)),
@@ -69,6 +86,9 @@ PUBLIC = {
     "r100": iresnet_shapes((3, 13, 30, 3)),
     "r200": iresnet_shapes((6, 26, 60, 6)),
     "mbf": mobilefacenet_shapes(),
+    "vit_t": vit_shapes(256, 12),
+    "vit_s": vit_shapes(512, 12),
+    "vit_b": vit_shapes(512, 24),
 }
 
 
@@ -79,7 +99,7 @@ def test_names_and_shapes_are_those_of_the_public_checkpoints(arch: str) -> None
     assert {name: tuple(values.shape) for name, values in state.items()} == PUBLIC[arch]
 
 
-@pytest.mark.parametrize("arch", ["r18", "mbf"])
+@pytest.mark.parametrize("arch", ["r18", "mbf", "vit_t"])
 def test_a_public_checkpoint_loads_strictly_and_gives_512_features(arch: str) -> None:
     state = {name: torch.rand(shape) + 0.5 if shape else torch.tensor(1) for name, shape in PUBLIC[arch].items()}
     network = build_backbone(arch).eval()
@@ -94,8 +114,21 @@ def test_the_shapes_tell_the_architecture(arch: str) -> None:
         assert recognise_architecture(build_backbone(arch).state_dict()) == arch
 
 
+@pytest.mark.parametrize("arch", PUBLIC)
+def test_what_is_recognised_fits_no_other_architecture(arch: str) -> None:
+    shapes = PUBLIC[arch]
+    assert recognise_architecture({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}) == arch
+    for other, row in ARCHITECTURES.items():
+        if other != arch:
+            with torch.device("meta"):
+                state = build_backbone(other, 112 if row.narrow else None).state_dict()
+            assert {name: tuple(values.shape) for name, values in state.items()} != shapes
+
+
 def test_other_tensors_are_no_architecture() -> None:
     assert recognise_architecture({"weight": torch.zeros(3, 3)}) is None
+    for weight in (torch.tensor(1.0), torch.zeros(0)):  # of no known shape, not even one with channels
+        assert recognise_architecture({**dict.fromkeys(PUBLIC["r18"], weight)}) is None
     shapes = PUBLIC["r18"] | {"conv1.weight": (48, 3, 3, 3)}
     assert recognise_architecture({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}) is None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from arcface.backbones import build_backbone
@@ -99,6 +100,45 @@ def write(path: Path, content: object) -> Path:
     return path
 
 
+def header_of(path: Path, backbone: torch.nn.Module, **changes: object) -> Path:
+    """A file of ours whose header says something else."""
+    save_recognition(path, backbone, "mbfn", 32)
+    with safe_open(str(path), framework="pt") as file:
+        header = json.loads(file.metadata()["arcbiface_recognition"])
+    changed = {key: value for key, value in {**header, **changes}.items() if value is not None}
+    save_file(backbone.state_dict(), path, {"arcbiface_recognition": json.dumps(changed)})
+    return path
+
+
+def test_the_header_holds_all_that_is_needed_and_old_ones_are_read(narrow: torch.nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    mark = save_recognition(path, narrow, "mbfn", 32, training={"path": "DATA"})
+    with safe_open(str(path), framework="pt") as file:
+        assert json.loads(file.metadata()["arcbiface_recognition"]) == {
+            "arch": "mbfn",
+            "input_size": 32,
+            "color_order": "RGB",
+            "preprocessing": "bilinear-antialias-32-rgb",
+            "fingerprint": mark,
+            "training": {"path": "DATA"},
+        }
+    old = header_of(tmp_path / "old.safetensors", narrow, preprocessing=None)
+    assert load_recognition(old).fingerprint == mark
+
+
+def test_half_precision_weights_are_read_as_float32(public: Path, tmp_path: Path) -> None:
+    state = torch.load(public, weights_only=True)
+    half = {name: values.half() if values.is_floating_point() else values for name, values in state.items()}
+    model = load_recognition(write(tmp_path / "half.pth", half))
+    assert {values.dtype for values in model.backbone.parameters()} == {torch.float32}
+    assert model.fingerprint == fingerprint(half) != fingerprint(state)
+
+
+def test_an_unknown_architecture_names_its_option(public: Path) -> None:
+    with pytest.raises(UserError, match="--rec-arch: unknown architecture 'r51'; known are r18,"):
+        load_recognition(public, arch="r51")
+
+
 def test_each_fault_is_one_line_that_names_it(public: Path, narrow: torch.nn.Module, tmp_path: Path) -> None:
     state = torch.load(public, weights_only=True)
     cut, cut_own = tmp_path / "cut.pth", tmp_path / "cut.safetensors"
@@ -120,10 +160,13 @@ def test_each_fault_is_one_line_that_names_it(public: Path, narrow: torch.nn.Mod
         (write(tmp_path / "number.pth", {"a": 1}), None, "not a state dict"),
         (write(tmp_path / "what.pth", {"a": torch.zeros(3)}), None, "no known architecture"),
         (public, "r50", "not a r50"),
-        (public, "r51", "unknown architecture"),
         (write(tmp_path / "lacking.pth", lacking), "mbf", "conv_sep.layers.1.bias is missing"),
         (write(tmp_path / "nan.pth", broken), None, "NaN"),
         (write(tmp_path / "narrow.pth", narrow.state_dict()), None, "input size"),
+        (header_of(tmp_path / "mark.safetensors", narrow, fingerprint="0" * 16), None, "fingerprint 0000000000000000"),
+        (header_of(tmp_path / "prep.safetensors", narrow, preprocessing="bicubic"), None, "prepared as bicubic"),
+        (header_of(tmp_path / "training.safetensors", narrow, training=[1]), None, "header is broken"),
+        (header_of(tmp_path / "size.safetensors", narrow, input_size=4, preprocessing=None), None, "input size 4"),
     ]
     for path, arch, words in cases:
         with pytest.raises(UserError) as caught:
