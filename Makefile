@@ -38,7 +38,7 @@ demo: $(VENV)/.run
 	@echo "1/7  Rendering 240 people to learn recognition from"
 	@$(RUN) dataset_tool.py example --dest $(WORK)/others --identities 240 --samples 10 --resolution 32 --first-identity 1000
 	@echo "2/7  Training the recognition model; the last 40 people are kept out to test it"
-	@$(RUN) train_recognition.py --data $(WORK)/others --outdir $(WORK)/recognition --epochs 10 --holdout 40
+	@$(RUN) train_recognition.py --data $(WORK)/others --outdir $(WORK)/recognition --epochs 10 --scale 16 --holdout 40
 	@echo "3/7  Rendering 100 other people to train the generator on"
 	@$(RUN) dataset_tool.py example --dest $(WORK)/people --identities 100 --samples 10 --resolution 32
 	@$(RUN) dataset_tool.py check --data $(WORK)/people

@@ -1,150 +1,277 @@
 """Command line: train a recognition model on a dataset and test it on people it never saw. Wiring only; the work is
 in arcface/ (training, embedding) and metrics/ (error rates)."""
 
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
-import numpy as np
-import torch
 
 from arcface.backbones import ARCHITECTURES
 from arcface.embed import embed
+from arcface.heads import HEADS
 from arcface.preprocess import protocol
-from arcface.recognition_config import DEFAULT_EPOCHS, DEFAULTS, RecognitionConfig, build_config
-from arcface.recognition_data import SPECTRA_CHOICES, PictureSet, check_testable, load_pictures, split_identities
-from arcface.recognition_loop import METRICS_FILE, MODEL_FILE, Evaluation, remove_run, train_recognition
-from arcface.weights import RecognitionModel
+from arcface.recognition_augment import PARTS
+from arcface.recognition_config import (
+    DEFAULT_EPOCHS,
+    DEFAULTS,
+    MILESTONES,
+    PRECISIONS,
+    SCHEDULES,
+    DataFacts,
+    RecognitionConfig,
+    build_config,
+)
+from arcface.recognition_data import SPECTRA_CHOICES, PictureSet, TrainingPictures, available_spectra, open_set
+from arcface.recognition_loop import train_recognition
+from arcface.recognition_run import LOG_FILE, METRICS_FILE, MODEL_FILE, check_run, enter_run
+from arcface.recognition_trainer import count_parameters
+from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.cli import Command, option
-from dnnlib.files import make_folder, read_lines
+from dnnlib.errors import UserError
+from dnnlib.files import FolderLock, read_lines
 from dnnlib.logger import log_to
-from metrics.identity import eer, fmr_fnmr_at, mated_nonmated
-from torch_utils.distributed import pick_device
-from torch_utils.image_tree import PairedTree
+from metrics.identity import error_rates, mated_nonmated, mated_nonmated_across
+from torch_utils import distributed
+from torch_utils.backend import set_backend
+from torch_utils.launch import find_world, launch, launchers_place
+from torch_utils.memory import keep_freed_memory
+from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 
 BACKBONES = ", ".join(ARCHITECTURES)
+HEAD_DEFAULTS = {
+    part: ", ".join(f"{name} {getattr(kind, part):g}" for name, kind in HEADS.items() if getattr(kind, part))
+    for part in ("scale", "margin")
+}
+
+
+def augmentation_options(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for each part of the augmentation."""
+    for name, part in reversed(PARTS.items()):
+        flag = f"--{name.replace('_', '-')}"
+        command = option(flag, type=float, default=part.default, help=f"Augmentation: {part.metadata['help']}")(command)
+    return command
 
 
 @click.command(cls=Command)
-@option("--data", "--data-folder", required=True, metavar="DIR|ZIP", help="Dataset with VIS/ and NIR/ to train on.")
+@option(
+    "--data",
+    "--data-folder",
+    metavar="PATH",
+    required=True,
+    help="Pictures to train on: a dataset with VIS/ and NIR/, a folder with a folder a person, or an archive.",
+)
 @option("--outdir", required=True, metavar="RUN", help="Folder of this run; a run that was stopped there goes on.")
 @option("--spectra", type=click.Choice(list(SPECTRA_CHOICES)), default=DEFAULTS.spectra, help="Pictures to train on.")
-@option("--backbone", metavar="NAME", default=DEFAULTS.backbone, help=f"Network: {BACKBONES}; the n ones are narrow.")
-@option("--resolution", type=int, metavar="PIXELS", help="Input size, 32 to 112. None: the pictures' own.")
-@option("--epochs", type=float, help=f"Passes over the pictures. None: {DEFAULT_EPOCHS}, or what --steps says.")
+@option("--real", metavar="PATH", help="A second set to mix in, such as a real one; its people are other people.")
+@option(
+    "--real-spectra",
+    type=click.Choice(list(SPECTRA_CHOICES)),
+    help="Pictures of --real to train on. [default: those of --spectra that it has]",
+)
+@option(
+    "--backbone", metavar="NAME", help=f"Network: {BACKBONES}; the n ones are narrow. [default: {DEFAULTS.backbone}]"
+)
+@option("--init-from", metavar="FILE", help="Begin with this recognition model's weights; the head is new.")
+@option("--resolution", type=int, metavar="PIXELS", help="Input size, 32 to 112. [default: the pictures' own]")
+@option("--head", type=click.Choice(list(HEADS)), default=DEFAULTS.head, help="Loss: softmax over which logits.")
+@option("--scale", type=float, help=f"Scale of the head's cosines. [default: {HEAD_DEFAULTS['scale']}]")
+@option("--margin", type=float, help=f"Margin of the head. [default: {HEAD_DEFAULTS['margin']}]")
+@option("--epochs", type=float, help=f"Passes over the pictures. [default: {DEFAULT_EPOCHS}, or what --steps says]")
 @option("--steps", type=int, help="Batches to train for, instead of --epochs.")
-@option("--batch", type=int, default=DEFAULTS.batch, help="Pictures in a batch.")
-@option("--lr", type=float, default=DEFAULTS.lr, help="Highest learning rate.")
-@option("--scale", type=float, default=DEFAULTS.scale, help="Scale of the ArcFace head.")
-@option("--margin", type=float, default=DEFAULTS.margin, help="Margin of the ArcFace head in radians.")
+@option("--batch", type=int, default=DEFAULTS.batch, help="Pictures in a batch, of all processes together.")
+@option("--lr", type=float, default=DEFAULTS.lr, help="Highest learning rate; it is not scaled with the batch.")
+@option(
+    "--schedule",
+    type=click.Choice(SCHEDULES),
+    default=DEFAULTS.schedule,
+    help="Of the learning rate after the warm-up: half a cosine or a parabola to zero, or a tenth at milestones.",
+)
+@option(
+    "--milestones",
+    metavar="LIST",
+    help="Epochs with commas between them, with --schedule step. [default: at "
+    f"{', '.join(f'{share:.0%}' for share in MILESTONES)} of the training]",
+)
+@option("--warmup", type=float, default=DEFAULTS.warmup, help="Share of the steps in which the rate rises from 0.")
+@option("--momentum", type=float, default=DEFAULTS.momentum, help="Of SGD, Nesterov's.")
+@option("--weight-decay", type=float, default=DEFAULTS.weight_decay, help="Of matrices and kernels.")
+@option("--dropout", type=float, default=DEFAULTS.dropout, help="Probability before an iResNet's last layer.")
+@option("--clip", type=float, default=DEFAULTS.clip, help="Largest norm of the gradient; 0 does not clip.")
+@augmentation_options
+@option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    help="Of the backbone on a GPU; auto is fp16. The head, and on the CPU everything, is fp32.",
+)
+@option("--allow-tf32", type=click.BOOL, default=False, help="Let float32 products round to TF32 on a GPU.")
 @option("--holdout", type=int, default=0, help="People, the last of the sorted names, kept out and tested on.")
-@option("--seed", type=int, default=DEFAULTS.seed, help="Of the weights, the order and the augmentation.")
+@option("--eval-every", type=float, metavar="EPOCHS", help="Test on the way, too. [default: at the end alone]")
+@option("--snap", type=int, default=DEFAULTS.snap, help="Steps between training states, of which the newest is kept.")
+@option("--tick", type=int, default=DEFAULTS.tick, help="Steps between lines of stats.jsonl.")
+@option("--workers", type=int, default=2, help="Processes that decode pictures, where memory cannot hold all of them.")
+@option("--gpus", type=int, help="Processes, each on a GPU of its own. [default: 1, or what torchrun has started]")
 @option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
+@option("--seed", type=int, default=DEFAULTS.seed, help="Of the weights, the order and the augmentation.")
 @option("--overwrite", is_flag=True, help="Remove the run that is in --outdir and start again.")
-@option("--dry-run", is_flag=True, help="Check the inputs, print the configuration, and stop.")
-def main(**options: Any) -> None:
-    """Train a recognition model (ArcFace) on visible, near-infrared or both pictures of a dataset.
+@option("--dry-run", "-n", is_flag=True, help="Check the inputs, print the configuration as JSON, and stop.")
+def main(gpus: int | None, device: str, dry_run: bool, **options: Any) -> None:
+    """Train a recognition model on visible, near-infrared or both pictures of a dataset.
 
-    Writes RUN/recognition.safetensors, config.json, stats.jsonl, log.txt and, with --holdout, metrics.jsonl with the
-    equal error rate and the mated and non-mated scores of people who were not trained on.
+    Writes RUN/recognition.safetensors, config.json, stats.jsonl, TensorBoard events, curves.png, log.txt and, with
+    --holdout, metrics.jsonl with the error rates on people who were not trained on. SIGTERM and SIGUSR1 save the
+    state and leave with status 75; the same command goes on from there, as after a crash.
     """
-    tree = PairedTree(options["data"])
-    learned, unseen = split_identities(tree, options["holdout"])
-    pictures = load_pictures(tree, options["spectra"], learned)
-    held_out = load_pictures(tree, options["spectra"], unseen) if unseen else None
-    if held_out is not None:
-        check_testable(held_out)
-    config = configure(pictures, len(unseen), options)
-    outdir = Path(options["outdir"])
-    if options["dry_run"]:
-        print(config)
+    if dry_run:
+        rank, size = launchers_place()
+        if rank == 0:
+            plan = prepare(size if gpus is None else gpus, device, dry_run, **options)
+            click.echo(json.dumps(describe(plan), indent=2))
         return
-    device = pick_device(options["device"])
-    if options["overwrite"]:
-        remove_run(outdir)
-    launch(config, pictures, held_out, outdir, device)
+    world = find_world(gpus, device)
+    launch(world, partial(prepare, world.size, device, dry_run, **options), work)
 
 
-def configure(pictures: PictureSet, holdout: int, options: dict[str, Any]) -> RecognitionConfig:
-    """The options and what was found in the data -> the configuration."""
-    names = ("spectra", "backbone", "resolution", "epochs", "steps", "batch", "lr", "scale", "margin", "seed")
-    record = {
-        "path": str(options["data"]),
-        "digest": pictures.digest(),
-        "identities": len(pictures.identities),
-        "pictures": len(pictures),
-        "holdout": holdout,
-    }
-    return build_config(
-        pictures=len(pictures),
-        picture_size=pictures.resolution,
-        data=record,
-        **{name: options[name] for name in names},
+class Plan(NamedTuple):
+    """What all processes must know to do the same work, checked."""
+
+    config: RecognitionConfig
+    pictures: TrainingPictures
+    held_out: PictureSet | None
+    outdir: Path
+    device: str
+    workers: int
+    overwrite: bool
+    allow_tf32: bool
+
+
+def prepare(gpus: int, device: str, dry_run: bool, **options: Any) -> Plan:
+    """Checks the inputs, in one process, before anything is made."""
+    learned, held_out = open_set(options["data"], options["spectra"]).split(options["holdout"])
+    sets = [learned]
+    if options["real"] is not None:
+        spectra = options["real_spectra"] or available_spectra(options["real"], options["spectra"], "--real")
+        sets.append(open_set(options["real"], spectra, "--real"))
+    elif options["real_spectra"] is not None:
+        raise UserError("--real-spectra: says which pictures of --real are trained on; there is no --real")
+    if options["workers"] < 0:
+        raise UserError(f"--workers: {options['workers']}; 0 or more")
+    pictures = TrainingPictures(sets)
+    start = begin_with(options)
+    facts = DataFacts(len(pictures), pictures.decode(0).shape[0], {**pictures.record(), "holdout": options["holdout"]})
+    pick = distributed.named_device if dry_run and device != "auto" else distributed.pick_device
+    config = build_config(facts, options, gpus, pick(device).type == "cuda", start)
+    outdir = Path(options["outdir"])
+    check_run(config, outdir, options["overwrite"])
+    return Plan(
+        config, pictures, held_out, outdir, device, options["workers"], options["overwrite"], options["allow_tf32"]
     )
 
 
-def launch(
-    config: RecognitionConfig, pictures: PictureSet, held_out: PictureSet | None, outdir: Path, device: torch.device
-) -> None:
-    """Trains, with what is printed kept in RUN/log.txt, and prints what came out."""
-    if (outdir / MODEL_FILE).exists():
-        train_recognition(config, pictures, outdir)  # refuses where the run is another one
-        print(f"{outdir / MODEL_FILE}: all is done; --overwrite starts again")
-    else:
-        make_folder(outdir, "--outdir")
-        with log_to(outdir / "log.txt"):
-            print(
-                f"{config.backbone} at {config.input_size}x{config.input_size} on {len(pictures)} {config.spectra} "
-                f"pictures of {len(pictures.identities)} people: {config.steps} steps of {config.batch}, {device}"
-            )
-            train_recognition(config, pictures, outdir, device, holdout_test(held_out, config.seed))
-    if (outdir / METRICS_FILE).exists():
-        for line in read_lines(outdir / METRICS_FILE):
-            print(f"{line['spectrum']:4} {line['metric']:24} {line['value']:.4f}")
-    print(f"Model: {outdir / MODEL_FILE}")
-
-
-def holdout_test(held_out: PictureSet | None, seed: int) -> Evaluation | None:
-    """The test on people who were kept out, for the end of the training."""
-    if held_out is None:
+def begin_with(options: dict[str, Any]) -> dict[str, str] | None:
+    """--init-from: path and fingerprint; fills in --backbone and --resolution, or refuses another one."""
+    path = options["init_from"]
+    if path is None:
         return None
+    model = load_recognition(path, option="--init-from")
+    if model.color_order != "RGB":
+        raise UserError(f"--init-from: {path}: takes {model.color_order}; training is in RGB")
+    for name, own in (("backbone", model.arch), ("resolution", model.input_size)):
+        if options[name] not in (None, own):
+            raise UserError(f"--{name}: {options[name]}, but --init-from: {path} has {own}; leave the option out")
+        options[name] = own
+    return {"path": str(path), "fingerprint": model.fingerprint}
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """What a dry run prints."""
+    config = plan.config
+    backbone, head = count_parameters(config, plan.pictures.classes)
+    counts = {"backbone_parameters": backbone, "head_parameters": head}
+    return {**config.to_json(), **counts, "classes": plan.pictures.classes, "pictures": len(plan.pictures)}
+
+
+def work(plan: Plan, stop: StopSignals) -> None:
+    """Trains; called by every process. Rank 0 alone prints and makes files."""
+    config, pictures, outdir = plan.config, plan.pictures, plan.outdir
+    say = click.echo if distributed.rank() == 0 else _silent
+    device = distributed.everywhere(partial(distributed.pick_device, plan.device))
+    keep_freed_memory()
+    set_backend(plan.allow_tf32)
+    lock = FolderLock()
+    distributed.from_rank_zero(partial(enter_run, outdir, lock, plan.overwrite))
+    with contextlib.closing(lock):
+        if distributed.from_rank_zero((outdir / MODEL_FILE).exists):
+            say(f"{outdir / MODEL_FILE}: all is done; --overwrite starts again")
+        else:
+            logged = log_to(outdir / LOG_FILE) if distributed.rank() == 0 else contextlib.nullcontext()
+            with logged:
+                say(
+                    f"{config.backbone} at {config.input_size}x{config.input_size} with {config.head} on "
+                    f"{len(pictures)} {config.spectra} pictures of {pictures.classes} people: {config.steps} steps of "
+                    f"{config.batch}, {device}, {config.precision}"
+                )
+                test = holdout_test(plan.held_out, config.seed) if plan.held_out else None
+                model = train_recognition(config, pictures, outdir, device, test, stop, plan.workers)
+                if model is None:
+                    say(f"Asked to stop: saved in {outdir}; the same command goes on from there")
+            if model is None:
+                sys.exit(EXIT_REQUEUE)
+    if (outdir / METRICS_FILE).exists():
+        lines = read_lines(outdir / METRICS_FILE)
+        for line in lines:
+            if line["step"] == lines[-1]["step"]:
+                say(f"{line['spectrum']:8} {line['metric']:24} {line['value']:.4f}")
+    say(f"Model: {outdir / MODEL_FILE}")
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+# ----------------------------------------------------------------------------
+# Tests.
+
+
+def holdout_test(held_out: PictureSet, seed: int) -> Callable[[RecognitionModel], list[dict[str, Any]]]:
+    """The test on people who were kept out: within each spectrum, and across the two."""
 
     def evaluate(model: RecognitionModel) -> list[dict[str, Any]]:
-        lines = []
-        for spectrum, images in held_out.images.items():
-            features = embed(model, images, batch_size=256)
-            for metric, value in identity_scores(features, held_out.labels.numpy()).items():
-                lines.append(
-                    {
-                        "metric": metric,
-                        "spectrum": spectrum,
-                        "value": value,
-                        "num_real": len(features),
-                        "num_identities": len(held_out.identities),
-                        "detector": model.arch,
-                        "detector_sha256": model.fingerprint,
-                        "resize": protocol(model.input_size, model.color_order),
-                        "seed": seed,
-                    }
-                )
-        return lines
+        began, found = time.perf_counter(), {}
+        for source in held_out.sources:
+            rows = held_out.rows(source)
+            features = embed(model, (source.decode(row) for row in rows), batch_size=64)
+            found[source.spectrum] = (
+                features,
+                [source.identities[row] for row in rows],
+                [source.names[row] for row in rows],
+            )
+        scores = {name: mated_nonmated(features, people) for name, (features, people, _) in found.items()}
+        if len(found) > 1:
+            scores["-".join(found)] = mated_nonmated_across(*found.values())
+        constant = {
+            "num_real": sum(len(features) for features, _, _ in found.values()),
+            "num_identities": len(held_out.identities),
+            "detector": model.arch,
+            "detector_sha256": model.fingerprint,
+            "resize": protocol(model.input_size, model.color_order),
+            "seed": seed,
+        }
+        lines = [
+            {"metric": metric, "spectrum": spectrum, "value": value, "num_mated": len(pair[0]), **constant}
+            for spectrum, pair in scores.items()
+            if all(len(part) for part in pair)
+            for metric, value in error_rates(*pair).items()
+        ]
+        return [{**line, "seconds": round(time.perf_counter() - began, 2)} for line in lines]
 
     return evaluate
-
-
-def identity_scores(features: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """EER, the moments of both kinds of scores, and the error rates at the filter's threshold, mean - 2 sd."""
-    mated, nonmated = mated_nonmated(features, labels)
-    point = fmr_fnmr_at(mated, nonmated, mated.mean() - 2 * mated.std())
-    return {
-        "eer": eer(mated, nonmated),
-        "mated_mean": float(mated.mean()),
-        "mated_sd": float(mated.std()),
-        "nonmated_mean": float(nonmated.mean()),
-        "nonmated_sd": float(nonmated.std()),
-        "fmr_at_mean_minus_2sd": point.fmr,
-        "fnmr_at_mean_minus_2sd": point.fnmr,
-    }
 
 
 if __name__ == "__main__":

@@ -1,71 +1,109 @@
-"""Augmentation of recognition training: mirror, small shifts, turns and zooms, and light, on whole batches.
+"""Augmentation of recognition training, on whole batches: geometry in one resampling, light, blur, erasing.
 
-Everything is drawn from one generator, so a batch is repeatable from its seed.
+Everything is drawn from one generator for the batch of all processes together, so a batch is the same from its seed,
+however many processes share it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import torch
 import torch.nn.functional as F
 
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+CROP_AREA = (0.5, 1.0)  # of the picture, that a crop shows
+ERASED_AREA = (0.02, 0.33)  # Zhong et al. 2020, table 1
+ERASED_ASPECT = (0.3, 1 / 0.3)
+SMALL_SIDE = (0.2, 1.0)  # of the picture's side, that low resolution keeps
+
+
+def _strength(default: float, help: str) -> float:
+    return field(default=default, metadata={"help": help})
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How much a training picture is changed. 0 switches a part off.
+    """How much a training picture is changed. 0 switches a part off. Each is an option of the command line."""
 
-    flip       probability of mirroring.
-    shift      standard deviation of the shift, as a share of the side.
-    zoom       standard deviation of the logarithm of the size.
-    turn       standard deviation of the rotation in degrees.
-    brightness standard deviation of the added light, in units of [-1, 1].
-    contrast   standard deviation of the logarithm of the contrast.
-    color      standard deviation of the logarithm of each channel's gain (none on grey pictures).
-    noise      standard deviation of noise, in units of [-1, 1].
-    blur       probability of a 3x3 binomial blur.
+    flip: float = _strength(0.5, "Probability of mirroring.")
+    crop: float = _strength(0.0, "Probability of showing a random square part, 50 to 100 % of the area, at full size.")
+    shift: float = _strength(0.03, "Standard deviation of the shift, as a share of the side.")
+    zoom: float = _strength(0.04, "Standard deviation of the logarithm of the size.")
+    turn: float = _strength(4.0, "Standard deviation of the rotation in degrees.")
+    brightness: float = _strength(0.08, "Standard deviation of the added light, where black to white is 2.")
+    contrast: float = _strength(0.1, "Standard deviation of the logarithm of the contrast.")
+    saturation: float = _strength(0.0, "Standard deviation of the logarithm of the saturation.")
+    color: float = _strength(0.05, "Standard deviation of the logarithm of each channel's gain; grey stays grey.")
+    low_res: float = _strength(0.0, "Probability of losing detail, down to 20 % of the resolution.")
+    noise: float = _strength(0.0, "Standard deviation of noise, where black to white is 2.")
+    blur: float = _strength(0.0, "Probability of a 3x3 binomial blur.")
+    erase: float = _strength(0.0, "Probability of greying a rectangle, 2 to 33 % of the area.")
+
+
+PARTS = {part.name: part for part in fields(AugmentConfig)}
+
+
+class Draws:
+    """This process's share of numbers that are drawn for the pictures of all processes, [local, ...] each.
+
+    Picture k of process r is number k * processes + r of the whole batch. The generator lives on the CPU.
     """
 
-    flip: float = 0.5
-    shift: float = 0.03
-    zoom: float = 0.04
-    turn: float = 4.0
-    brightness: float = 0.08
-    contrast: float = 0.1
-    color: float = 0.05
-    noise: float = 0.0
-    blur: float = 0.0
+    def __init__(self, count: int, generator: torch.Generator, device: torch.device, share: tuple[int, int]) -> None:
+        self.generator, self.device = generator, device
+        self.rank, self.world = share
+        self.total = count * self.world
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        return self._mine(torch.randn(self.total, *shape, generator=self.generator))
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        return self._mine(torch.rand(self.total, *shape, generator=self.generator))
+
+    def chance(self, probability: float) -> torch.Tensor:
+        """bool [local, 1, 1, 1]."""
+        return self.uniform(1, 1, 1) < probability
+
+    def _mine(self, values: torch.Tensor) -> torch.Tensor:
+        return values[self.rank :: self.world].to(self.device)
 
 
-def augment(images: torch.Tensor, config: AugmentConfig, generator: torch.Generator) -> torch.Tensor:
-    """images float [N, 3, S, S] in [-1, 1] -> the same, changed. The generator lives on the CPU."""
+def augment(
+    images: torch.Tensor, config: AugmentConfig, generator: torch.Generator, share: tuple[int, int] = (0, 1)
+) -> torch.Tensor:
+    """images float [N, 3, S, S] in [-1, 1] -> the same, changed.
 
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(len(images), *shape, generator=generator).to(images.device)
-
-    def uniform() -> torch.Tensor:
-        return torch.rand(len(images), generator=generator).to(images.device)
-
-    x = _geometry(images, config, normal(4), uniform())
-    gain = (config.contrast * normal(1, 1, 1)).exp()  # [N, 1, 1, 1]
+    share: this process's number and how many there are; its pictures are every so many of the whole batch.
+    """
+    draws = Draws(len(images), generator, images.device, share)
     grey = (images[:, :1] == images).all(dim=(1, 2, 3), keepdim=True)  # [N, 1, 1, 1]: a NIR picture stays grey
-    tint = (config.color * normal(3, 1, 1)).exp()  # [N, 3, 1, 1]
-    gain = torch.where(grey, gain, gain * tint)
-    x = x * gain + config.brightness * normal(1, 1, 1)
+    x = _light(_geometry(images, config, draws), config, draws, grey)
+    if config.low_res:
+        x = _low_resolution(x, draws.chance(config.low_res).flatten(), draws.uniform())
     if config.blur:
-        x = torch.where((uniform() < config.blur)[:, None, None, None], _blurred(x), x)
+        x = torch.where(draws.chance(config.blur), _blurred(x), x)
     if config.noise:
-        x = x + config.noise * torch.randn(x[:, :1].shape, generator=generator).to(x.device)
+        x = x + config.noise * draws.normal(1, *x.shape[2:])
+    if config.erase:
+        x = torch.where(draws.chance(config.erase) & _rectangle(x.shape[-1], draws), 0.0, x)
     return x.clamp(-1, 1)
 
 
-def _geometry(images: torch.Tensor, config: AugmentConfig, normal: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
-    """One resampling for mirror, shift, zoom and turn. normal [N, 4], chance [N]."""
-    mirror = 1 - 2 * (chance < config.flip).to(images.dtype)  # [N], -1 or 1
-    size = (config.zoom * normal[:, 0]).exp()  # [N]
+def _geometry(images: torch.Tensor, config: AugmentConfig, draws: Draws) -> torch.Tensor:
+    """One resampling for mirror, crop, shift, zoom and turn."""
+    normal = draws.normal(4)  # [N, 4]
+    mirror = 1 - 2 * (draws.uniform() < config.flip).to(images.dtype)  # [N], -1 or 1
+    size = (config.zoom * normal[:, 0]).exp()  # [N]: how much of the picture the new one shows, by its side
     angle = math.radians(config.turn) * normal[:, 1]  # [N]
     shift = 2 * config.shift * normal[:, 2:]  # [N, 2], in the grid's unit: the side is 2
+    if config.crop:
+        chance, place = draws.uniform(2), draws.uniform(2)  # [N, 2]
+        low, high = CROP_AREA
+        side = (low + (high - low) * chance[:, 1]).sqrt()  # [N]
+        side = torch.where(chance[:, 0] < config.crop, side, 1.0)
+        size, shift = size * side, shift + (1 - side[:, None]) * (2 * place - 1)
     cosine, sine = angle.cos() * size, angle.sin() * size
     matrix = torch.stack(
         [
@@ -78,7 +116,46 @@ def _geometry(images: torch.Tensor, config: AugmentConfig, normal: torch.Tensor,
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
+def _light(x: torch.Tensor, config: AugmentConfig, draws: Draws, grey: torch.Tensor) -> torch.Tensor:
+    """Contrast, each channel's gain and brightness as one gain and one offset; before them saturation."""
+    if config.saturation:
+        luma = (x * torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)  # [N, 1, S, S]
+        factor = (config.saturation * draws.normal(1, 1, 1)).exp()
+        x = torch.where(grey, x, luma + (x - luma) * factor)
+    gain = (config.contrast * draws.normal(1, 1, 1)).exp()  # [N, 1, 1, 1]
+    tint = (config.color * draws.normal(3, 1, 1)).exp()  # [N, 3, 1, 1]
+    return x * torch.where(grey, gain, gain * tint) + config.brightness * draws.normal(1, 1, 1)
+
+
+def _low_resolution(x: torch.Tensor, chosen: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
+    """The chosen pictures at a smaller size and back; chosen bool [N], chance [N] decides the size."""
+    side = x.shape[-1]
+    low, high = SMALL_SIDE
+    sides = ((low + (high - low) * chance) * side).round().long().clamp(1, side)  # [N]
+    y = x.clone()
+    for small in sides[chosen].unique().tolist():
+        mine = chosen & (sides == small)
+        shrunk = F.interpolate(x[mine], (small, small), mode="bilinear", antialias=True, align_corners=False)
+        y[mine] = F.interpolate(shrunk, (side, side), mode="bilinear", align_corners=False)
+    return y
+
+
 def _blurred(x: torch.Tensor) -> torch.Tensor:
     kernel = torch.tensor([1.0, 2.0, 1.0], device=x.device) / 4
     weight = (kernel[:, None] * kernel[None, :]).expand(3, 1, 3, 3)
     return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight, groups=3)
+
+
+def _rectangle(side: int, draws: Draws) -> torch.Tensor:
+    """bool [N, 1, S, S]: a rectangle of random area, aspect and place in each, cut to what the picture can hold."""
+    chance = draws.uniform(4)  # [N, 4]
+    area = ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * chance[:, 0]
+    low, high = math.log(ERASED_ASPECT[0]), math.log(ERASED_ASPECT[1])
+    aspect = (low + (high - low) * chance[:, 1]).exp()
+    places = (torch.arange(side, device=draws.device) + 0.5) / side  # [S], centres of pixels
+    inside = []
+    for extent, place in (((area * aspect).sqrt(), chance[:, 2]), ((area / aspect).sqrt(), chance[:, 3])):
+        start = (1 - extent.clamp(max=1)) * place  # [N]
+        inside.append((places >= start[:, None]) & (places < (start + extent)[:, None]))  # [N, S]
+    rows, columns = inside
+    return (rows[:, None, :, None] & columns[:, None, None, :]).contiguous()

@@ -1,125 +1,320 @@
-"""Pictures for recognition training: labelled uint8 pictures of one or both spectra in memory, and their batches.
+"""Pictures for recognition training: which there are, whose they are, and their batches.
 
-'vis'      N RGB pictures
-'nir'      N grey pictures, repeated to three channels by `preprocess`
-'vis+nir'  2 N pictures with the labels shared: a person is one class in both spectra
+'vis'      RGB pictures
+'nir'      grey pictures, repeated to three channels
+'vis+nir'  both, with the labels shared: a person is one class in both spectra
+
+A second, real set can be mixed in; its people are classes of their own. Sets that fit into memory are decoded once,
+larger ones by worker processes as training goes. Which pictures a step shows is decided by whoever asks.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from arcface.preprocess import preprocess
 from dnnlib.errors import UserError
+from dnnlib.files import StrPath, read_json
 from dnnlib.progress import progress
-from torch_utils.image_tree import PairedTree
+from torch_utils import stop_signals
+from torch_utils.images import to_uint8
+from torch_utils.picture_source import PictureSource, open_pictures
+from torch_utils.spectra import SPECTRA
 
 SPECTRA_CHOICES: dict[str, tuple[str, ...]] = {"vis": ("vis",), "nir": ("nir",), "vis+nir": ("vis", "nir")}
+MEMORY_BYTES = 1 << 30  # of decoded pictures, in each process; larger sets are streamed
+READ_AT_ONCE = 64  # pictures, where all are decoded before the training
+
+
+# ----------------------------------------------------------------------------
+# Sets of pictures.
 
 
 @dataclass(frozen=True)
 class PictureSet:
-    """Labelled pictures. Picture i of the set is picture i % N of spectrum i // N, in the order of `images`.
+    """Pictures of some people at one place, in one or both spectra.
 
-    images: spectrum -> uint8 [N, C, H, W]. labels: long [N], contiguous from 0. names: N names. identities: the
-    class names, by label.
+    sources: one for each spectrum. identities: the people, in the order of their first picture. option: the one that
+    named the place, for messages.
     """
 
-    images: dict[str, torch.Tensor]
-    labels: torch.Tensor
-    names: list[str]
-    identities: list[str]
-
-    def __len__(self) -> int:
-        return len(self.names) * len(self.images)
+    path: str
+    option: str
+    sources: tuple[PictureSource, ...]
+    identities: tuple[str, ...]
 
     @property
-    def resolution(self) -> int:
-        """Side of the pictures in pixels."""
-        return next(iter(self.images.values())).shape[-1]
+    def spectra(self) -> list[str]:
+        return [source.spectrum for source in self.sources]
+
+    def rows(self, source: PictureSource) -> list[int]:
+        """The pictures of a source that are of these people."""
+        mine = set(self.identities)
+        return [index for index, identity in enumerate(source.identities) if identity in mine]
+
+    def split(self, holdout: int) -> tuple[PictureSet, PictureSet | None]:
+        """(training, held out): the last `holdout` people are kept out; None where that is nobody.
+
+        Raises UserError where that leaves fewer than two people on a side that is used.
+        """
+        count = len(self.identities)
+        if holdout < 0 or holdout == 1 or (holdout and count - holdout < 2):
+            raise UserError(f"--holdout: {holdout} of {count} identities; 0, or 2 to {max(2, count - 2)}, is possible")
+        if count < 2:
+            raise UserError(f"{self.option}: {self.path}: {count} identities to work on; at least 2 are needed")
+        learned, unseen = self.identities[: count - holdout], self.identities[count - holdout :]
+        held_out = PictureSet(self.path, self.option, self.sources, unseen) if unseen else None
+        if held_out is not None:
+            held_out.check_testable()
+        return PictureSet(self.path, self.option, self.sources, learned), held_out
+
+    def check_testable(self) -> None:
+        """Raises UserError where nobody has two pictures in a spectrum: there would be no mated score to test on."""
+        for source in self.sources:
+            names = [source.identities[row] for row in self.rows(source)]
+            if len(names) == len(set(names)):
+                raise UserError(
+                    f"--holdout: none of {len(self.identities)} people has two {source.spectrum} pictures to compare"
+                )
+
+
+def open_set(path: StrPath, spectra: str, option: str = "--data") -> PictureSet:
+    """The pictures of `spectra` (a key of SPECTRA_CHOICES) at a place; no picture is read.
+
+    Raises UserError where there are none of a spectrum, or where both would be the same pictures.
+    """
+    sources = tuple(open_pictures(path, spectrum, option) for spectrum in SPECTRA_CHOICES[spectra])
+    if len(sources) > 1 and _is_one_place(sources):
+        raise UserError(f"{option}: {path}: has no VIS/ and NIR/, so its pictures are of one spectrum; name that one")
+    people = dict.fromkeys(identity for source in sources for identity in source.identities)
+    return PictureSet(str(path), option, sources, tuple(people))
+
+
+def available_spectra(path: StrPath, wanted: str, option: str) -> str:
+    """Of the wanted spectra those that are at a place: a key of SPECTRA_CHOICES.
+
+    Raises UserError where there is none of them.
+    """
+    found, refusal = [], None
+    for spectrum in SPECTRA_CHOICES[wanted]:
+        try:
+            found.append(open_pictures(path, spectrum, option))
+        except UserError as error:
+            refusal = refusal or error
+    if not found and refusal is not None:
+        raise refusal
+    return "vis" if len(found) > 1 and _is_one_place(found) else "+".join(source.spectrum for source in found)
+
+
+def _is_one_place(sources: Sequence[PictureSource]) -> bool:
+    """Whether two spectra's sources read the same files: a tree without VIS/ and NIR/ is of whatever it is asked."""
+    labels = [getattr(getattr(source, "tree", None), "label", None) for source in sources]
+    return labels[0] is not None and len(set(labels)) == 1
+
+
+# ----------------------------------------------------------------------------
+# All pictures of a training.
+
+
+class TrainingPictures(Dataset):
+    """The pictures of one or two sets as one numbered list, with labels from 0 on.
+
+    People of the second set are other people, whatever they are called. Item i is (uint8 [3, S, S], label); a list of
+    items is read at once.
+    """
+
+    def __init__(self, sets: Sequence[PictureSet]) -> None:
+        self.sets = sets
+        self.sources: list[PictureSource] = []
+        owners, rows, labels = [], [], []
+        self.classes = 0
+        for part in sets:
+            label_of = {identity: self.classes + place for place, identity in enumerate(part.identities)}
+            self.classes += len(label_of)
+            for source in part.sources:
+                mine = part.rows(source)
+                owners += [len(self.sources)] * len(mine)
+                rows += mine
+                labels += [label_of[source.identities[row]] for row in mine]
+                self.sources.append(source)
+        self.owners, self.rows = np.array(owners, dtype=np.int32), np.array(rows, dtype=np.int64)
+        self.labels = np.array(labels, dtype=np.int64)  # [N]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """A picture's name for messages: 'VIS/012_4.png'."""
+        source = self.sources[self.owners[index]]
+        return f"{SPECTRA[source.spectrum].folder}/{source.names[self.rows[index]]}"
+
+    def _set_of(self, index: int) -> PictureSet:
+        return next(part for part in self.sets if self.sources[self.owners[index]] in part.sources)
+
+    def decode(self, index: int) -> np.ndarray:
+        """uint8 [H, H, C], as stored. Raises UserError where it cannot be read or is no square."""
+        picture = self.sources[self.owners[index]].decode(int(self.rows[index]))
+        height, width = picture.shape[:2]
+        if height != width:
+            where = f"{self._set_of(index).option}: {self._set_of(index).path}: {self.name(index)}"
+            raise UserError(f"{where} is {width}x{height}; a square, as aligned faces are, is needed")
+        return picture
+
+    def record(self) -> dict[str, Any]:
+        """For config.json and the model's header: where the pictures lie, how many they are, and a digest."""
+        first, *others = (
+            {
+                "path": part.path,
+                "spectra": part.spectra,
+                "identities": len(part.identities),
+                "pictures": sum(len(part.rows(source)) for source in part.sources),
+            }
+            for part in self.sets
+        )
+        return {**first, **({"real": others[0]} if others else {}), "digest": self.digest()}
 
     def digest(self) -> str:
-        """16 hex digits over names, labels and pixels: tells whether a run goes on with the same pictures."""
-        sha = hashlib.sha256(json.dumps([self.names, self.labels.tolist(), list(self.images)]).encode())
-        for pictures in self.images.values():
-            sha.update(pictures.numpy().tobytes())
+        """16 hex digits that tell whether a run goes on with the same pictures: names, labels, and what dataset.json or
+        the archive's size says of the content. No picture is read."""
+        sha = hashlib.sha256(json.dumps([part.spectra for part in self.sets]).encode())
+        for part in self.sets:
+            sha.update(_content_of(Path(part.path)).encode())
+        for index, label in enumerate(self.labels.tolist()):
+            sha.update(f"{self.name(index)}\x1f{label}\n".encode())
         return sha.hexdigest()[:16]
 
-    def batch(self, indices: np.ndarray, input_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures `indices` as float [B, 3, S, S] in [-1, 1] and their labels [B]."""
-        places = torch.as_tensor(indices % len(self.names))
-        owners = torch.as_tensor(indices // len(self.names))
-        x = torch.empty(len(indices), 3, input_size, input_size)
-        for owner, pictures in enumerate(self.images.values()):
-            mine = (owners == owner).nonzero().flatten()
-            if len(mine):
-                x[mine] = preprocess(pictures[places[mine]], input_size)
-        return x, self.labels[places]
 
-    def describe(self, indices: np.ndarray) -> list[str]:
-        """The files of a batch, for messages: 'VIS/012_4.png'."""
-        spectra = list(self.images)
-        return [f"{spectra[i // len(self.names)].upper()}/{self.names[i % len(self.names)]}" for i in indices]
+def _content_of(path: Path) -> str:
+    if path.is_file():
+        return str(path.stat().st_size)
+    described = read_json(path / "dataset.json", "--data") if (path / "dataset.json").is_file() else {}
+    return str(described.get("content_digest", "")) if isinstance(described, dict) else ""
 
 
-def load_pictures(
-    tree: PairedTree, spectra: str, identities: Sequence[str] | None = None, show_progress: bool = True
-) -> PictureSet:
-    """Decodes a dataset's pictures into memory.
+# ----------------------------------------------------------------------------
+# Batches.
 
-    Args:
-        spectra: key of SPECTRA_CHOICES.
-        identities: the people to take, in the order of their labels; None: all.
 
-    Raises:
-        UserError: an unreadable picture, pictures of different sizes or not square, fewer than two people.
+class SizedPictures(Dataset):
+    """The pictures at the network's input size: uint8 [3, S, S]. `sized` of a batch is what preprocess makes of it."""
+
+    def __init__(self, pictures: TrainingPictures, size: int) -> None:
+        self.pictures, self.size = pictures, size
+
+    def read(self, index: int) -> torch.Tensor:
+        """uint8 [C, S, S] of one picture."""
+        picture = torch.from_numpy(self.pictures.decode(index).copy()).permute(2, 0, 1)  # [C, H, H]
+        if picture.shape[1] != self.size:
+            return to_uint8(preprocess(picture[None], self.size))[0, : len(picture)]
+        return picture
+
+    def __getitems__(self, indices: Sequence[int]) -> torch.Tensor | UserError:
+        """uint8 [B, 3, S, S]. A mistake is returned: a worker's exception would come out with its traceback."""
+        try:
+            images = torch.empty(len(indices), 3, self.size, self.size, dtype=torch.uint8)
+            for place, index in enumerate(indices):
+                images[place] = self.read(index)  # one channel fills all three
+            return images
+        except UserError as error:
+            return error
+
+    def __getitem__(self, index: int) -> torch.Tensor | UserError:
+        return self.__getitems__([index])
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _loader(data: SizedPictures, batches: Iterable[np.ndarray], workers: int) -> DataLoader:
+    options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+    # The loader draws a number for its workers' seeds from a generator of its own: training's stays untouched.
+    generator = torch.Generator().manual_seed(0)
+    return DataLoader(
+        data,
+        batch_sampler=_Batches(batches),
+        num_workers=workers,
+        collate_fn=_as_is,
+        generator=generator,
+        worker_init_fn=stop_signals.ignore,
+        **options,
+    )
+
+
+class _Batches:
+    """What a DataLoader takes for a batch sampler."""
+
+    def __init__(self, batches: Iterable[np.ndarray]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Generator[list[int], None, None]:
+        for batch in self.batches:
+            yield batch.tolist()
+
+
+def fits_memory(pictures: TrainingPictures, size: int) -> bool:
+    """Whether all pictures, decoded, take no more than MEMORY_BYTES."""
+    channels = np.array([SPECTRA[source.spectrum].channels for source in pictures.sources])
+    return int(channels[pictures.owners].sum()) * size * size <= MEMORY_BYTES
+
+
+def read_batches(
+    pictures: TrainingPictures,
+    size: int,
+    batches: Iterable[np.ndarray],
+    workers: int = 0,
+    in_memory: bool = True,
+    show_progress: bool = True,
+) -> Generator[torch.Tensor, None, None]:
+    """uint8 [B, 3, S, S] for each array of indices [B]; the same whatever `workers` and `in_memory` are.
+
+    in_memory: decode everything first, once. workers: processes that decode; 0: this one does.
+    Closing the generator ends the workers. Raises UserError that names a picture that cannot be read.
     """
-    chosen = list(dict.fromkeys(tree.identities)) if identities is None else list(identities)
-    if len(chosen) < 2:
-        raise UserError(f"--data: {tree.root}: {len(chosen)} identities to work on; at least 2 are needed")
-    label_of = {identity: label for label, identity in enumerate(chosen)}
-    rows = [index for index, identity in enumerate(tree.identities) if identity in label_of]
-    names = [tree.names[index] for index in rows]
-    images = {}
-    for spectrum in SPECTRA_CHOICES[spectra]:
-        pictures: list[np.ndarray] = []
-        for name in progress(names, desc=f"read {spectrum}", unit="img", show=show_progress):
-            pictures.append(_checked(tree, spectrum, name, pictures))
-        images[spectrum] = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()  # [N, C, H, W]
-    labels = torch.tensor([label_of[tree.identities[index]] for index in rows])
-    return PictureSet(images, labels, names, chosen)
+    data = SizedPictures(pictures, size)
+    if not in_memory:
+        for found in _loader(data, batches, workers):
+            yield _sound(found)
+        return
+    kept = _decode_all(data, workers, show_progress)  # by source, uint8 [n, C, S, S]
+    starts = np.searchsorted(pictures.owners, np.arange(len(kept)))
+    for batch in batches:
+        images = torch.empty(len(batch), 3, size, size, dtype=torch.uint8)
+        for owner, own in enumerate(kept):
+            mine = pictures.owners[batch] == owner  # [B]
+            images[mine] = own[batch[mine] - starts[owner]].expand(-1, 3, -1, -1)
+        yield images
 
 
-def _checked(tree: PairedTree, spectrum: str, name: str, before: list[np.ndarray]) -> np.ndarray:
-    picture = tree.decode(spectrum, name)  # [H, W, C]
-    height, width = picture.shape[:2]
-    if height != width or (before and before[0].shape != picture.shape):
-        need = f"{before[0].shape[1]}x{before[0].shape[0]} as the first" if before else "a square"
-        raise UserError(f"--data: {tree.root}: {spectrum.upper()}/{name} is {width}x{height}, {need} is needed")
-    return picture
+def _decode_all(data: SizedPictures, workers: int, show_progress: bool) -> list[torch.Tensor]:
+    """uint8 [n, C, S, S] of each source; channels as its spectrum has them."""
+    owners = data.pictures.owners
+    kept = []
+    bar: tqdm = progress(total=len(owners), desc="read", unit="img", show=show_progress)
+    with bar:
+        for owner, source in enumerate(data.pictures.sources):
+            mine = np.flatnonzero(owners == owner)
+            images = torch.empty(len(mine), SPECTRA[source.spectrum].channels, data.size, data.size, dtype=torch.uint8)
+            parts = np.split(mine, range(READ_AT_ONCE, len(mine), READ_AT_ONCE))
+            for place, found in enumerate(_loader(data, parts, workers)):
+                part = _sound(found)[:, : images.shape[1]]
+                images[place * READ_AT_ONCE :][: len(part)] = part
+                bar.update(len(part))
+            kept.append(images)
+    return kept
 
 
-def split_identities(tree: PairedTree, holdout: int) -> tuple[list[str], list[str]]:
-    """(training, held out): the last `holdout` people of the tree's sorted names are kept out of training.
-
-    Raises UserError where that leaves fewer than two people on a side that is used.
-    """
-    everyone = list(dict.fromkeys(tree.identities))
-    if holdout < 0 or holdout == 1 or (holdout and len(everyone) - holdout < 2):
-        raise UserError(
-            f"--holdout: {holdout} of {len(everyone)} identities; 0, or 2 to {max(2, len(everyone) - 2)}, is possible"
-        )
-    cut = len(everyone) - holdout
-    return everyone[:cut], everyone[cut:]
-
-
-def check_testable(held_out: PictureSet) -> None:
-    """Raises UserError where no held-out person has two pictures, so that there is no mated score to test on."""
-    if int(held_out.labels.bincount().max()) < 2:
-        raise UserError(f"--holdout: none of {len(held_out.identities)} people has two pictures to compare")
+def _sound(found: torch.Tensor | UserError) -> torch.Tensor:
+    if isinstance(found, UserError):
+        raise found
+    return found

@@ -1,240 +1,226 @@
-"""Training of a recognition network: margin softmax on labelled pictures (Deng et al. 2019, section 3).
+"""Training of a recognition network on labelled pictures: batches, steps, lines, states, evaluations, the model.
 
-SGD with momentum, linear warm-up and a cosine to zero. All randomness of a step comes from the streams of
-(seed, step), so that a run that was stopped goes on bit for bit; the state that is kept is weights, momentum and
-the step. A loss that is not finite stops the run and names the pictures of the batch.
+The files it leaves are those of recognition_run. Rank 0 alone writes them; every process calls everything here.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from arcface.backbones import NUM_FEATURES, build_backbone
-from arcface.heads import ArcFaceHead, MarginHead
-from arcface.recognition_augment import augment
-from arcface.recognition_config import RecognitionConfig, batch_indices, learning_rate
-from arcface.recognition_data import PictureSet
-from arcface.weights import RecognitionModel, fingerprint, load_recognition, read_checkpoint, save_recognition
-from dnnlib.errors import UserError
-from dnnlib.files import append_line, atomic_path, atomic_write_bytes, atomic_write_json, read_json, read_lines
+from arcface.recognition_config import RecognitionConfig, batch_indices
+from arcface.recognition_curves import draw_curves
+from arcface.recognition_data import TrainingPictures, fits_memory, read_batches
+from arcface.recognition_run import (
+    MODEL_FILE,
+    STATS_FILE,
+    evaluated_steps,
+    forget_later,
+    latest_state,
+    note_metrics,
+    open_run,
+    save_state,
+)
+from arcface.recognition_trainer import NotFinite, RecognitionTrainer
+from arcface.weights import RecognitionModel, load_recognition, save_recognition
+from dnnlib.errors import SharedUserError
+from dnnlib.files import append_line, full_disk_named
 from dnnlib.progress import progress
-from torch_utils.streams import derived_seed
+from torch_utils import distributed
+from torch_utils.backend import full_memory_named
 
-MODEL_FILE = "recognition.safetensors"
-METRICS_FILE = "metrics.jsonl"
-STATS_FILE = "stats.jsonl"
-CONFIG_FILE = "config.json"
-STATE_FILE = "training-state-{step:08d}.pt"
-STATE_PATTERN = "training-state-*.pt"
+Evaluation = Callable[[RecognitionModel], list[dict[str, Any]]]  # lines for metrics.jsonl
 
 
-Evaluation = Callable[[RecognitionModel], list[dict[str, Any]]]
+def _never() -> bool:
+    return False
 
 
 def train_recognition(
     config: RecognitionConfig,
-    pictures: PictureSet,
+    pictures: TrainingPictures,
     outdir: Path,
     device: str | torch.device = "cpu",
     evaluate: Evaluation | None = None,
-    stop_after: int | None = None,
+    stop: Callable[[], bool] = _never,
+    workers: int = 0,
     show_progress: bool = True,
 ) -> RecognitionModel | None:
     """Trains, or goes on where a run in `outdir` stopped, and writes outdir/recognition.safetensors.
 
     Args:
-        evaluate: takes the trained model and returns the lines of metrics.jsonl, which is written before the model,
-            so that a run whose model exists is complete.
-        stop_after: stop early at this step, with the state written (tests, and runs in slices); None: do not.
+        evaluate: takes the model as it is and returns the lines of metrics.jsonl; rank 0 calls it every
+            config.eval_every steps and at the end, before the model is written: a run whose model exists is complete.
+        stop: called by every process after each step, with the same answer; when it says so, the state is saved.
+        workers: processes that decode pictures.
 
     Returns:
-        The finished model (of a run that is complete, the model that is there), or None where stop_after came first.
+        The finished model (of a run that is complete, the model that is there), or None where it was stopped.
 
     Raises:
-        UserError: outdir holds a run with another configuration, or the loss is not finite.
+        UserError: outdir holds a run with another configuration, a picture cannot be read, the loss is not finite.
     """
-    _open_run(config, outdir)
-    if (outdir / MODEL_FILE).exists():
+    device, writes = torch.device(device), distributed.rank() == 0
+    distributed.from_rank_zero(lambda: open_run(config, outdir))
+    if distributed.from_rank_zero((outdir / MODEL_FILE).exists):
         return load_recognition(outdir / MODEL_FILE, device)
-    run = _Run(config, len(pictures.identities), torch.device(device))
-    first = run.resume(outdir)
-    last = config.steps if stop_after is None else min(stop_after, config.steps)
-    with torch.random.fork_rng(devices=[] if run.device.type == "cpu" else None):
-        meter = _Meter(config, outdir)
-        options: dict[str, Any] = {"total": config.steps, "initial": first, "unit": "step", "show": show_progress}
-        bar = progress(range(first, last), desc="train recognition", **options)
+    trainer = distributed.everywhere(lambda: _trainer(config, pictures.classes, device, outdir))
+    remedy = "a smaller batch, or more GPUs, would do"
+    with (
+        torch.random.fork_rng(devices=[] if device.type == "cpu" else None),
+        full_disk_named(outdir),
+        full_memory_named("--batch", remedy),
+        contextlib.closing(_Recorder(trainer, outdir, pictures.record(), evaluate, writes)) as recorder,
+    ):
+        recorder.evaluate_if_due()
+        if not _steps(trainer, pictures, recorder, stop, workers, show_progress and writes):
+            return None
+        return recorder.finish()
+
+
+def _trainer(config: RecognitionConfig, classes: int, device: torch.device, outdir: Path) -> RecognitionTrainer:
+    """As the latest state has it, or new."""
+    found = latest_state(outdir)
+    weights = None
+    if found is None and config.init_from is not None:
+        weights = load_recognition(config.init_from["path"], option="--init-from").backbone.state_dict()
+    trainer = RecognitionTrainer(config, classes, device, weights)
+    if found is not None:
+        trainer.load(*found)
+    return trainer
+
+
+def _steps(
+    trainer: RecognitionTrainer,
+    pictures: TrainingPictures,
+    recorder: _Recorder,
+    stop: Callable[[], bool],
+    workers: int,
+    show_progress: bool,
+) -> bool:
+    """All steps that are left; whether none is left now."""
+    config, rank, world = trainer.config, distributed.rank(), distributed.world_size()
+    left = range(trainer.steps_done, config.steps)
+    whole = (batch_indices(config, len(pictures), step) for step in left)
+    mine = (batch[rank::world] for batch in whole)
+    reading = read_batches(
+        pictures, config.input_size, mine, workers, fits_memory(pictures, config.input_size), show_progress
+    )
+    options: dict[str, Any] = {"total": config.steps, "initial": left.start, "unit": "step", "show": show_progress}
+    bar = progress(left, desc="train recognition", **options)
+    with contextlib.closing(reading) as batches:
         for step in bar:
             indices = batch_indices(config, len(pictures), step)
-            measured = run.step(step, pictures, indices)
-            meter.add(step + 1, measured)
-            bar.set_postfix(loss=f"{measured['loss']:.2f}", refresh=False)
-            if step + 1 == last or (step + 1) % config.snap == 0:
-                run.save_state(outdir, step + 1)
-    if last < config.steps:
-        return None
-    return _finish(config, run, outdir, evaluate)
-
-
-def _finish(config: RecognitionConfig, run: _Run, outdir: Path, evaluate: Evaluation | None) -> RecognitionModel:
-    training = {**config.data, "spectra": config.spectra, "steps": config.steps, "seed": config.seed}
-    mark = fingerprint(run.backbone.state_dict())
-    model = RecognitionModel(config.backbone, config.input_size, "RGB", mark, run.backbone.eval(), training)
-    if evaluate is not None:
-        lines = "".join(json.dumps(line) + "\n" for line in evaluate(model))
-        atomic_write_bytes(outdir / METRICS_FILE, lines.encode())
-    save_recognition(outdir / MODEL_FILE, run.backbone, config.backbone, config.input_size, training=training)
-    return model
-
-
-def remove_run(outdir: Path) -> None:
-    """Removes what a run of recognition training wrote, and nothing else (--overwrite).
-
-    Raises UserError where the folder holds something else's run.
-    """
-    config = outdir / CONFIG_FILE
-    if config.exists() and "backbone" not in read_json(config, "--outdir"):
-        raise UserError(f"--outdir: {outdir} holds a run of another program; choose another folder")
-    names = (MODEL_FILE, METRICS_FILE, STATS_FILE, CONFIG_FILE, "log.txt")
-    for path in [*(outdir / name for name in names), *outdir.glob(STATE_PATTERN)]:
-        path.unlink(missing_ok=True)
-
-
-# ----------------------------------------------------------------------------
-# One run's networks and optimiser.
-
-
-class _Run:
-    """Backbone, head and optimiser, and what happens to them in a step."""
-
-    def __init__(self, config: RecognitionConfig, classes: int, device: torch.device) -> None:
-        self.config = config
-        self.device = device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(config.seed, "recognition weights"))
-            backbone = build_backbone(config.backbone, config.input_size, config.dropout)
-            head = ArcFaceHead(NUM_FEATURES, classes, config.scale, config.margin)
-        self.backbone = backbone.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.head: MarginHead = head.to(device)
-        self.parameters = [p for p in [*self.backbone.parameters(), *head.parameters()] if p.requires_grad]
-        decayed = [p for p in self.parameters if p.ndim > 1]
-        others = [p for p in self.parameters if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=True)
-
-    def step(self, step: int, pictures: PictureSet, indices: np.ndarray) -> dict[str, float]:
-        """One batch. Returns its loss, accuracy, gradient norm and learning rate."""
-        torch.manual_seed(derived_seed(self.config.seed, "recognition dropout", step))
-        generator = torch.Generator().manual_seed(derived_seed(self.config.seed, "recognition augment", step))
-        self.backbone.train()
-        x, labels = pictures.batch(indices, self.config.input_size)  # [N, 3, S, S], [N]
-        x, labels = augment(x.to(self.device), self.config.augment, generator), labels.to(self.device)
-        features = self.backbone(x.contiguous(memory_format=torch.channels_last))  # [N, 512]
-        logits = self.head(features, labels)  # [N, classes]
-        loss = F.cross_entropy(logits, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
-        if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-            raise UserError(_divergence(step, float(loss.detach()), float(norm), pictures.describe(indices)))
-        rate = learning_rate(self.config, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        return {"loss": float(loss.detach()), "accuracy": float(accuracy), "grad_norm": float(norm), "lr": rate}
-
-    def save_state(self, outdir: Path, step: int) -> None:
-        """Writes the state of `step` and removes older ones."""
-        state = {
-            "step": step,
-            "backbone": self.backbone.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        target = outdir / STATE_FILE.format(step=step)
-        with atomic_path(target) as temporary:
-            torch.save(state, temporary)
-        for old in sorted(outdir.glob(STATE_PATTERN)):
-            if old != target:
-                old.unlink()
-
-    def resume(self, outdir: Path) -> int:
-        """Loads the latest state, if there is one, and drops the lines of stats.jsonl behind it. Returns the step."""
-        files = sorted(outdir.glob(STATE_PATTERN))
-        step = 0
-        if files:
-            where = f"--outdir: {files[-1]}"
-            state = read_checkpoint(files[-1].read_bytes(), where)
+            images = next(batches)
+            labels = torch.from_numpy(pictures.labels[indices[rank::world]])
             try:
-                self.backbone.load_state_dict(state["backbone"])
-                self.head.load_state_dict(state["head"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                step = int(state["step"])
-            except (KeyError, RuntimeError, ValueError, TypeError) as error:
-                raise UserError(f"{where}: not a state of this run; remove it to start again") from error
-        stats = outdir / STATS_FILE
-        if stats.exists():
-            lines = [json.dumps(line) + "\n" for line in read_lines(stats) if line["step"] <= step]
-            atomic_write_bytes(stats, "".join(lines).encode())
-        return step
+                measured = trainer.step(images, labels)
+            except NotFinite as error:
+                raise SharedUserError(_divergence(step, str(error), [pictures.name(i) for i in indices])) from error
+            bar.set_postfix(loss=f"{measured['loss']:.2f}", refresh=False)
+            recorder.add(measured)
+            leaving = stop() and step + 1 < config.steps
+            if leaving or recorder.is_due() or (step + 1) % config.snap == 0:
+                recorder.save()
+            if leaving:
+                return False
+            recorder.evaluate_if_due()
+    return True
 
 
-def _divergence(step: int, loss: float, norm: float, names: list[str]) -> str:
+def _divergence(step: int, reason: str, names: list[str]) -> str:
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    return (
-        f"--lr: step {step}: the loss is {loss:g} and the gradient's norm {norm:g}; the batch was {shown}; "
-        "look at these pictures or lower --lr"
-    )
+    return f"--lr: step {step}: {reason}; the batch was {shown}; look at these pictures or lower --lr"
 
 
 # ----------------------------------------------------------------------------
 # What a run leaves beside its weights.
 
 
-class _Meter:
-    """Means over a tick's steps -> a line of stats.jsonl."""
+class _Recorder:
+    """Lines of stats.jsonl, TensorBoard events, states, evaluations and, at the end, curves and the model."""
 
-    def __init__(self, config: RecognitionConfig, outdir: Path) -> None:
-        self.config = config
-        self.path = outdir / STATS_FILE
+    def __init__(
+        self,
+        trainer: RecognitionTrainer,
+        outdir: Path,
+        record: dict[str, Any],
+        evaluate: Evaluation | None,
+        writes: bool,
+    ) -> None:
+        self.trainer, self.outdir, self.evaluate, self.writes = trainer, outdir, evaluate, writes
+        config = trainer.config
+        self.training = {**record, "spectra": config.spectra, "head": config.head, "seed": config.seed}
         self.sums: dict[str, float] = {}
-        self.count = 0
-        self.since = time.perf_counter()
+        self.count, self.since = 0, time.perf_counter()
+        self.board: Any = None
+        if writes:
+            forget_later(outdir, trainer.steps_done)
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-    def add(self, step: int, measured: dict[str, float]) -> None:
-        """Takes in the values of one step; `step` counts from 1."""
+            self.board = SummaryWriter(str(outdir), purge_step=trainer.steps_done + 1)
+        self.evaluated = evaluated_steps(outdir) if writes else set()
+
+    def add(self, measured: dict[str, float]) -> None:
+        """Takes in the values of one step; each tick their means become a line."""
+        config, step = self.trainer.config, self.trainer.steps_done
         for name, value in measured.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
-        if step % self.config.tick and step != self.config.steps:
+        if not self.writes or (step % config.tick and step != config.steps):
             return
         seconds = time.perf_counter() - self.since
-        line: dict[str, Any] = {"step": step, **{name: total / self.count for name, total in self.sums.items()}}
-        line["images_per_second"] = round(self.count * self.config.batch / max(seconds, 1e-9), 1)
-        append_line(self.path, line)
+        line = {"step": step, "epoch": round(step / config.steps_per_epoch, 4)}
+        line |= {name: total / self.count for name, total in self.sums.items()}
+        line |= {"images_per_second": round(self.count * config.batch / max(seconds, 1e-9), 1)}
+        append_line(self.outdir / STATS_FILE, line)
+        for name, value in line.items():
+            self.board.add_scalar(name, value, global_step=step)
         self.sums, self.count, self.since = {}, 0, time.perf_counter()
 
+    def save(self) -> None:
+        if self.writes:
+            save_state(self.outdir, self.trainer.state())
 
-def _open_run(config: RecognitionConfig, outdir: Path) -> None:
-    """Writes config.json, or checks that the one there is the same."""
-    path = outdir / CONFIG_FILE
-    values = json.loads(json.dumps(config.to_json()))
-    if path.exists():
-        before = read_json(path, "--outdir")
-        changed = sorted(key for key in {*values, *before} if values.get(key) != before.get(key))
-        if changed:
-            raise UserError(
-                f"--outdir: {outdir} holds a run with another {changed[0]}; choose another folder or use --overwrite"
+    def is_due(self) -> bool:
+        """Whether this step's weights are to be evaluated, or are the last."""
+        config, step = self.trainer.config, self.trainer.steps_done
+        return step == config.steps or bool(step and config.eval_every and step % config.eval_every == 0)
+
+    def evaluate_if_due(self) -> None:
+        """Evaluates this step's weights, whose state is saved, if that has not been done before a kill."""
+        step = self.trainer.steps_done
+        if self.evaluate is None or not self.is_due():
+            return
+        if self.writes and step not in self.evaluated:
+            lines = self.evaluate(self.trainer.model(self.training))
+            note_metrics(self.outdir, step, lines)
+            for line in lines:
+                self.board.add_scalar("/".join(_name_of(line)), line["value"], global_step=step)
+            self.since = time.perf_counter()
+        distributed.barrier()
+
+    def finish(self) -> RecognitionModel:
+        """Writes the curves and, last of all, the model."""
+        config = self.trainer.config
+        model = self.trainer.model({**self.training, "steps": config.steps})
+        if self.writes:
+            draw_curves(self.outdir)
+            save_recognition(
+                self.outdir / MODEL_FILE, model.backbone, model.arch, model.input_size, training=model.training
             )
-        return
-    outdir.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(path, values)
+        distributed.barrier()
+        return model
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+
+def _name_of(line: dict[str, Any]) -> list[str]:
+    return [str(line[key]) for key in ("metric", "benchmark", "spectrum") if key in line]

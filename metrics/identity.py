@@ -85,6 +85,25 @@ def mated_nonmated(features: ArrayLike, labels: Sequence[object] | NDArray, bloc
     return np.clip(np.concatenate(mated), -1, 1), np.clip(np.concatenate(nonmated), -1, 1)
 
 
+def mated_nonmated_across(
+    first: tuple[ArrayLike, Sequence[str], Sequence[str]], second: tuple[ArrayLike, Sequence[str], Sequence[str]]
+) -> tuple[Scores, Scores]:
+    """Cosine of every feature of one spectrum with every one of another, split into mated and non-mated.
+
+    first, second: features [N, D] and [M, D], each with its identities and the names of its pictures. Pictures of one
+    name are one moment seen twice and are not compared: pose and expression would be all the same.
+    Returns (mated [P], nonmated [Q]). Raises ValueError if the counts differ or a feature has no direction.
+    """
+    rows, columns = unit_rows(first[0]), unit_rows(second[0])
+    for features, (_, identities, names) in ((rows, first), (columns, second)):
+        if not len(features) == len(identities) == len(names):
+            raise ValueError(f"{len(features)} features, {len(identities)} identities and {len(names)} names")
+    scores = np.clip(rows @ columns.T, -1, 1)  # [N, M]
+    same = np.asarray(first[1])[:, None] == np.asarray(second[1])[None, :]  # [N, M]
+    at_once = np.asarray(first[2])[:, None] == np.asarray(second[2])[None, :]  # [N, M]
+    return scores[same & ~at_once], scores[~same]
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Error rates.
 
@@ -141,6 +160,22 @@ def fnmr_at_fmr(mated: ArrayLike, nonmated: ArrayLike, fmr: float) -> OperatingP
     curve = roc(mated, nonmated)
     index = int(np.argmax(curve.fmr <= fmr))
     return OperatingPoint(float(curve.thresholds[index]), float(curve.fmr[index]), float(curve.fnmr[index]))
+
+
+def error_rates(mated: Scores, nonmated: Scores) -> dict[str, float]:
+    """By name: EER, FNMR at FMR 1e-2, 1e-3 and 1e-4, the moments of both kinds of scores, and the error rates at the
+    filter's threshold, the mated mean less two standard deviations."""
+    point = fmr_fnmr_at(mated, nonmated, mated.mean() - 2 * mated.std())
+    return {
+        "eer": eer(mated, nonmated),
+        **{f"fnmr_at_fmr_1e-{power}": fnmr_at_fmr(mated, nonmated, 10.0**-power).fnmr for power in (2, 3, 4)},
+        "mated_mean": float(mated.mean()),
+        "mated_sd": float(mated.std()),
+        "nonmated_mean": float(nonmated.mean()),
+        "nonmated_sd": float(nonmated.std()),
+        "fmr_at_mean_minus_2sd": point.fmr,
+        "fnmr_at_mean_minus_2sd": point.fnmr,
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -1,40 +1,32 @@
 """Training: it learns, it goes on bit for bit where it stopped, and it says which batch broke it."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from arcface import recognition_data
 from arcface.recognition_config import RecognitionConfig
-from arcface.recognition_data import PictureSet
-from arcface.recognition_loop import METRICS_FILE, MODEL_FILE, remove_run, train_recognition
+from arcface.recognition_loop import train_recognition
+from arcface.recognition_run import METRICS_FILE, MODEL_FILE, remove_run
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.errors import UserError
 from dnnlib.files import append_line, read_json, read_lines
+from tests.arcface.people import people
 
 CONFIG = RecognitionConfig(
     backbone="mbfn", steps=6, batch=8, tick=2, snap=2, spectra="vis+nir", dropout=0.1, scale=16.0, margin=0.2, lr=0.05
 )
 
 
-def people(count: int = 4, samples: int = 4) -> PictureSet:
-    """Blurry random people: a fixed picture each, with noise."""
-    generator = torch.Generator().manual_seed(0)
-    images: dict[str, torch.Tensor] = {}
-    for spectrum, channels in (("vis", 3), ("nir", 1)):
-        base = torch.rand(count, 1, channels, 4, 4, generator=generator).repeat(1, samples, 1, 1, 1).flatten(0, 1)
-        base = torch.nn.functional.interpolate(base, 32, mode="bilinear")
-        noise = 0.05 * torch.randn(base.shape, generator=generator)
-        images[spectrum] = ((base + noise).clamp(0, 1) * 255).to(torch.uint8)
-    labels = torch.arange(count).repeat_interleave(samples)
-    names = [f"{label}_{sample}.png" for label in range(count) for sample in range(samples)]
-    return PictureSet(images, labels, names, [str(label) for label in range(count)])
-
-
-def train(outdir: Path, config: RecognitionConfig = CONFIG, **extra: Any) -> RecognitionModel | None:
-    return train_recognition(config, people(), outdir, show_progress=False, **extra)
+def train(outdir: Path, config: RecognitionConfig = CONFIG, stop_at: int = 0, **extra: Any) -> RecognitionModel | None:
+    """stop_at: steps of this sitting after which it is asked to stop; 0: never."""
+    asked = itertools.count(1)
+    stop = (lambda: next(asked) == stop_at) if stop_at else (lambda: False)
+    return train_recognition(config, people(), outdir, show_progress=False, stop=stop, **extra)
 
 
 def assert_same_weights(one: RecognitionModel, other: RecognitionModel) -> None:
@@ -43,13 +35,14 @@ def assert_same_weights(one: RecognitionModel, other: RecognitionModel) -> None:
         assert torch.equal(values, state[name]), name
 
 
-def test_stopping_and_going_on_is_not_stopping_bit_for_bit(tmp_path: Path) -> None:
+def test_stopping_and_going_on_is_not_stopping_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(tmp_path / "whole")
     torch.rand(7)  # whatever happens outside between the slices
-    assert train(tmp_path / "sliced", stop_after=1) is None
+    assert train(tmp_path / "sliced", stop_at=1) is None
     append_line(tmp_path / "sliced" / "stats.jsonl", {"step": 2})  # of steps whose state was lost
     torch.rand(3)
-    assert train(tmp_path / "sliced", stop_after=4) is None
+    monkeypatch.setattr(recognition_data, "MEMORY_BYTES", 0)  # streamed by workers from here on
+    assert train(tmp_path / "sliced", stop_at=3, workers=2) is None
     sliced = train(tmp_path / "sliced")
     assert whole is not None and sliced is not None
     assert whole.fingerprint == sliced.fingerprint
@@ -67,29 +60,30 @@ def test_the_callers_random_numbers_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_it_learns_and_records(tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, steps=40, tick=10, dropout=0.0, data={"path": "DATA"})
+    config = dataclasses.replace(CONFIG, steps=40, tick=10, dropout=0.0)
     seen: list[str] = []
 
     def evaluate(model: RecognitionModel) -> list[dict[str, Any]]:
         assert not model.backbone.training
         seen.append(model.fingerprint)
-        return [{"metric": "eer", "value": 0.25}]
+        return [{"metric": "eer", "spectrum": "vis", "value": 0.25}]
 
     model = train(tmp_path, config, evaluate=evaluate)
-    assert model is not None and model.training["path"] == "DATA" and model.training["spectra"] == "vis+nir"
+    assert model is not None and model.training["path"] == "PEOPLE" and model.training["spectra"] == "vis+nir"
     stats = read_lines(tmp_path / "stats.jsonl")
     assert stats[-1]["accuracy"] > 0.9 and stats[-1]["loss"] < 0.5 * stats[0]["loss"]
     assert {"step", "loss", "accuracy", "lr", "grad_norm", "images_per_second"} <= set(stats[0])
-    assert read_lines(tmp_path / METRICS_FILE) == [{"metric": "eer", "value": 0.25}]
+    assert read_lines(tmp_path / METRICS_FILE) == [{"step": 40, "metric": "eer", "spectrum": "vis", "value": 0.25}]
     assert read_json(tmp_path / "config.json")["augment"]["flip"] == 0.5
     again = train(tmp_path, config, evaluate=evaluate)  # all is done: nothing is trained or tested again
     assert again is not None and again.fingerprint == model.fingerprint and seen == [model.fingerprint]
+    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
     remove_run(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    train(tmp_path, stop_after=1)
+    train(tmp_path, stop_at=1)
     with pytest.raises(UserError, match=r"--outdir: .* another lr"):
         train(tmp_path, dataclasses.replace(CONFIG, lr=0.01))
 
@@ -102,7 +96,7 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_no_state(tmp_path: 
 
 
 def test_a_broken_state_is_named(tmp_path: Path) -> None:
-    train(tmp_path, stop_after=2)
+    train(tmp_path, stop_at=2)
     (state,) = tmp_path.glob("training-state-*.pt")
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"--outdir: .*training-state-00000002.pt.*truncated"):

@@ -130,3 +130,23 @@ def test_separability_does_not_depend_on_units(mated, nonmated, scale, shift):
     if np.var(mated) + np.var(nonmated) > 1e-6:
         assert identity.fdr(moved(mated), moved(nonmated)) == pytest.approx(identity.fdr(mated, nonmated), abs=1e-9)
         assert identity.d_prime(mated, nonmated) ** 2 == pytest.approx(2 * identity.fdr(mated, nonmated))
+
+
+def test_all_rates_by_name_by_hand() -> None:
+    features = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0], [0.6, 0.8]])
+    found = identity.error_rates(*identity.mated_nonmated(features, np.array([0, 0, 1, 1])))
+    # Mated 1 and 0.8; non-mated 0, 0, 0.6, 0.6. The threshold 0.9 - 2 * 0.1 lies between.
+    assert found["mated_mean"] == pytest.approx(0.9) and found["mated_sd"] == pytest.approx(0.1)
+    assert found["nonmated_mean"] == pytest.approx(0.3) and found["eer"] == 0
+    assert found["fmr_at_mean_minus_2sd"] == 0 and found["fnmr_at_mean_minus_2sd"] == 0
+    assert found["fnmr_at_fmr_1e-2"] == found["fnmr_at_fmr_1e-4"] == 0
+
+
+def test_scores_across_spectra_by_hand() -> None:
+    """Pictures of one name, taken at once, are not compared."""
+    vis = (np.array([[1.0, 0], [0, 1]]), ["a", "b"], ["a_0", "b_0"])
+    nir = (np.array([[2.0, 0], [0.6, 0.8], [0, 1]]), ["a", "a", "b"], ["a_0", "a_1", "b_0"])
+    mated, nonmated = identity.mated_nonmated_across(vis, nir)
+    assert mated.tolist() == pytest.approx([0.6]) and sorted(nonmated) == pytest.approx([0, 0, 0.8])
+    with pytest.raises(ValueError, match="2 features"):
+        identity.mated_nonmated_across((vis[0], ["a"], ["a_0"]), nir)

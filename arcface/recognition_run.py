@@ -1,0 +1,137 @@
+"""The folder of a recognition training: what its files are called, how it is opened, gone on with and removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arcface.recognition_config import RecognitionConfig
+from arcface.weights import read_checkpoint
+from dnnlib.errors import UserError
+from dnnlib.files import (
+    FolderLock,
+    atomic_path,
+    atomic_write_bytes,
+    atomic_write_json,
+    keep_lines,
+    make_folder,
+    read_json,
+    read_lines,
+)
+
+MODEL_FILE = "recognition.safetensors"
+METRICS_FILE = "metrics.jsonl"
+STATS_FILE = "stats.jsonl"
+CONFIG_FILE = "config.json"
+LOG_FILE = "log.txt"
+CURVES_FILE = "curves.png"
+STATE_FILE = "training-state-{step:08d}.pt"
+STATE_PATTERN = "training-state-*.pt"
+EVENTS_PATTERN = "events.out.tfevents.*"
+
+MAY_CHANGE = {"gpus", "precision", "tick", "snap"}  # from one sitting to the next; all else makes another run
+
+
+def check_run(config: RecognitionConfig, outdir: Path, overwrite: bool = False) -> None:
+    """Raises UserError where `outdir` holds a run with another configuration, or one of another program.
+
+    overwrite: the first does not matter.
+    """
+    if not (outdir / CONFIG_FILE).exists():
+        return
+    before = _read_config(outdir)
+    if overwrite:
+        return
+    values = json.loads(json.dumps(config.to_json()))
+    changed = sorted(key for key in {*values, *before} if values.get(key) != before.get(key) and key not in MAY_CHANGE)
+    if changed:
+        raise UserError(
+            f"--outdir: {outdir} holds a run with another {changed[0]}; choose another folder or use --overwrite"
+        )
+
+
+def open_run(config: RecognitionConfig, outdir: Path) -> None:
+    """Makes the folder and writes config.json, or checks that the one there is the same."""
+    check_run(config, outdir)
+    make_folder(outdir, "--outdir")
+    for unfinished in outdir.glob(".*.tmp"):
+        unfinished.unlink(missing_ok=True)
+    atomic_write_json(outdir / CONFIG_FILE, config.to_json())
+
+
+def enter_run(outdir: Path, lock: FolderLock, overwrite: bool) -> None:
+    """Makes the folder, takes its lock, and removes the run that is there if that is wanted."""
+    make_folder(outdir, "--outdir")
+    lock.take(outdir, "--outdir")
+    if overwrite:
+        remove_run(outdir)
+
+
+def remove_run(outdir: Path) -> None:
+    """Removes what a run of recognition training wrote, and nothing else (--overwrite).
+
+    Raises UserError where the folder holds something else's run.
+    """
+    if (outdir / CONFIG_FILE).exists():
+        _read_config(outdir)
+    names = (MODEL_FILE, METRICS_FILE, STATS_FILE, CONFIG_FILE, LOG_FILE, CURVES_FILE)
+    patterns = (STATE_PATTERN, EVENTS_PATTERN)
+    for path in [*(outdir / name for name in names), *(path for pattern in patterns for path in outdir.glob(pattern))]:
+        path.unlink(missing_ok=True)
+
+
+def _read_config(outdir: Path) -> dict[str, Any]:
+    config = read_json(outdir / CONFIG_FILE, "--outdir")
+    if not isinstance(config, dict) or "backbone" not in config:
+        raise UserError(f"--outdir: {outdir} holds a run of another program; choose another folder")
+    return config
+
+
+# ----------------------------------------------------------------------------
+# States.
+
+
+def save_state(outdir: Path, state: dict[str, Any]) -> None:
+    """Writes the state of state["step"] and removes older ones."""
+    target = outdir / STATE_FILE.format(step=state["step"])
+    with atomic_path(target) as temporary:
+        torch.save(state, temporary)
+    for old in outdir.glob(STATE_PATTERN):
+        if old != target:
+            old.unlink(missing_ok=True)
+
+
+def latest_state(outdir: Path) -> tuple[Any, str] | None:
+    """The newest state's content and what messages call it; None where there is none."""
+    files = sorted(outdir.glob(STATE_PATTERN))
+    if not files:
+        return None
+    where = f"--outdir: {files[-1]}"
+    return read_checkpoint(files[-1].read_bytes(), where), where
+
+
+# ----------------------------------------------------------------------------
+# Lines.
+
+
+def forget_later(outdir: Path, step: int) -> None:
+    """Drops the lines behind the state that training goes on from: those steps come again."""
+    for name in (STATS_FILE, METRICS_FILE):
+        keep_lines(outdir / name, lambda line: line["step"] <= step)
+
+
+def evaluated_steps(outdir: Path) -> set[int]:
+    """The steps whose evaluations are in metrics.jsonl."""
+    path = outdir / METRICS_FILE
+    return {line["step"] for line in read_lines(path)} if path.exists() else set()
+
+
+def note_metrics(outdir: Path, step: int, lines: list[dict[str, Any]]) -> None:
+    """Adds an evaluation's lines to metrics.jsonl, all or none: what is there is complete."""
+    path = outdir / METRICS_FILE
+    before = path.read_bytes() if path.exists() else b""
+    added = "".join(json.dumps({"step": step, **line}, allow_nan=False) + "\n" for line in lines)
+    atomic_write_bytes(path, before + added.encode())
