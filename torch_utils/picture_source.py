@@ -4,7 +4,7 @@
 can be handed to worker processes, and decodes one picture at a time.
 """
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,9 @@ import numpy as np
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
 from torch_utils.image_tree import ImageTree, split_name
+from torch_utils.recordio import RecordPictures
 from torch_utils.spectra import SPECTRA
+from torch_utils.tar_shards import TarPictures
 
 
 class PictureSource(Protocol):
@@ -21,6 +23,10 @@ class PictureSource(Protocol):
     names: list[str]
     identities: list[str]
     spectrum: str
+
+    def read(self, index: int) -> bytes:
+        """The encoded bytes of picture `index`. Raises UserError where they cannot be read."""
+        ...
 
     def decode(self, index: int) -> np.ndarray:
         """Picture `index` as uint8 [H, W, C], C as the spectrum has it. Raises UserError where it cannot be read."""
@@ -49,6 +55,9 @@ class TreePictures:
         except UserError as error:
             raise UserError(f"{option}: {tree.label}/{error}") from error
 
+    def read(self, index: int) -> bytes:
+        return self.tree.read(self.names[index])
+
     def decode(self, index: int) -> np.ndarray:
         return self.tree.decode(self.names[index], SPECTRA[self.spectrum].mode)
 
@@ -64,11 +73,27 @@ def _folder_of(name: str) -> str:
 
 
 def open_pictures(path: StrPath, spectrum: str, option: str = "--data") -> PictureSource:
-    """The pictures of one spectrum at `path`: a dataset with VIS/ and NIR/, or a tree (or zip) with a folder a person,
-    whose pictures are then taken to be of `spectrum`.
+    """The pictures of one spectrum at `path`: a dataset with VIS/ and NIR/; a tree (or zip) with a folder a person, a
+    .rec, a .tar, or a folder of .tar shards, whose pictures are taken to be of `spectrum` where they do not tell.
 
     Raises UserError, starting with `option`, where there are none or a name tells no person.
     """
+    place = Path(path)
+    if place.suffix.lower() == ".rec":
+        return RecordPictures(place, spectrum, option)
+    if _holds_shards(place):
+        return TarPictures(place, spectrum, option)
+    return _open_tree(place, spectrum, option)
+
+
+def _holds_shards(place: Path) -> bool:
+    if place.is_file():
+        return place.name.lower().endswith((".tar", ".tar.gz", ".tgz"))  # a compressed one is refused with a reason
+    paired = any((place / spectrum.folder).is_dir() for spectrum in SPECTRA.values())
+    return place.is_dir() and not paired and any(place.glob("*.tar"))
+
+
+def _open_tree(path: Path, spectrum: str, option: str) -> TreePictures:
     whole = ImageTree(path, option=option)
     folders = {name.split("/", 1)[0] for name in whole.names}
     paired = any(other.folder in folders for other in SPECTRA.values())
