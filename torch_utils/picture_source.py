@@ -24,15 +24,19 @@ class PictureSource(Protocol):
     identities: list[str]
     spectrum: str
 
-    def read(self, index: int) -> bytes:
-        """The encoded bytes of picture `index`. Raises UserError where they cannot be read."""
-        ...
-
     def decode(self, index: int) -> np.ndarray:
         """Picture `index` as uint8 [H, W, C], C as the spectrum has it. Raises UserError where it cannot be read."""
         ...
 
     def __len__(self) -> int: ...
+
+
+class StoredPictures(PictureSource, Protocol):
+    """Pictures that lie on disk, encoded."""
+
+    def read(self, index: int) -> bytes:
+        """The encoded bytes of picture `index`. Raises UserError where they cannot be read."""
+        ...
 
 
 class TreePictures:
@@ -72,7 +76,7 @@ def _folder_of(name: str) -> str:
     return folder
 
 
-def open_pictures(path: StrPath, spectrum: str, option: str = "--data") -> PictureSource:
+def open_pictures(path: StrPath, spectrum: str, option: str = "--data") -> StoredPictures:
     """The pictures of one spectrum at `path`: a dataset with VIS/ and NIR/; a tree (or zip) with a folder a person, a
     .rec, a .tar, or a folder of .tar shards, whose pictures are taken to be of `spectrum` where they do not tell.
 
