@@ -1,6 +1,7 @@
 """Command line: makes and checks paired datasets, and their identity features."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,6 +34,47 @@ def example(
 
     write_dataset(Path(dest), seed, identities, samples, resolution, first_identity, workers)
     click.echo(f"{identities * samples} pairs of {identities} people at {resolution}x{resolution} in {dest}")
+
+
+@main.command(cls=Command)
+@option("--vis", required=True, metavar="DIR|ZIP", help="Raw visible-light captures: PNG, JPEG, BMP or TIFF.")
+@option("--nir", required=True, metavar="DIR|ZIP", help="Raw near-infrared captures; may be the same as --vis.")
+@option("--dest", required=True, metavar="DIR|ZIP", help="Dataset to write; a stopped run goes on there.")
+@option("--resolution", default=256, help="Side of the pictures in pixels.")
+@option(
+    "--align",
+    default="portrait",
+    type=click.Choice(["portrait", "arcface", "none"]),
+    help="Whole head for generation, the 112x112 template's face for recognition, or the centre square.",
+)
+@option("--filter", default="lanczos", type=click.Choice(["lanczos", "area"]), help="Resize filter.")
+@option(
+    "--layout",
+    default="generic",
+    type=click.Choice(["generic", "tufts", "casia-nir-vis-2"]),
+    help="How names tell people and pairs.",
+)
+@option("--pairs", metavar="CSV", help="The pairs, instead of a layout: columns vis, nir, identity and maybe sample.")
+@option("--register", is_flag=True, help="Detect on NIR too, where both were not taken through one lens at once.")
+@option("--min-probability", default=0.9, help="Faces that the detector finds less likely do not count.")
+@option("--detector", metavar="PATH", help="MTCNN's weights: a folder or wheel. [default: installed facenet-pytorch]")
+@option("--workers", default=2, help="Processes.")
+def prepare(
+    vis: str, nir: str, dest: str, layout: str, pairs: str | None, workers: int, align: str, **options: Any
+) -> None:
+    """Make a dataset of raw captures: pair them, find the faces, align, crop and resize."""
+    from arcface.alignment import ARCFACE_TEMPLATE
+    from arcface.captures import find_captures
+    from arcface.prepare import Settings
+    from arcface.prepare import prepare as prepare_captures
+    from torch_utils.image_tree import CAPTURES, ImageTree
+
+    settings = Settings(align=ARCFACE_TEMPLATE.name if align == "arcface" else align, **options)
+    settings.check()
+    trees = {name: ImageTree(path, option=f"--{name}", kinds=CAPTURES) for name, path in (("vis", vis), ("nir", nir))}
+    found = find_captures(trees["vis"], trees["nir"], layout, pairs)
+    done = prepare_captures(trees, found, dest, settings, "pairs" if pairs else layout, workers)
+    click.echo(f"{done.summary()}; {settings.resolution}x{settings.resolution} in {dest}")
 
 
 @main.command(cls=Command)

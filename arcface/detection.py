@@ -23,7 +23,7 @@ from torch import nn
 
 from arcface.boxes import regress, squared, suppress_flat
 from arcface.mtcnn import OutputNet, ProposalNet, RefineNet
-from arcface.weights import read_state_dict
+from arcface.weights import fingerprint, read_state_dict
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
 
@@ -116,6 +116,12 @@ class FaceDetector:
         for network, (where, data) in zip(networks, _weight_files(path), strict=True):
             _fill(network, data, where)
         return cls(*networks, min_face=min_face, device=device, min_probability=min_probability)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over the weights of the three networks."""
+        parts = {"pnet": self.proposal, "rnet": self.refine, "onet": self.output}
+        return fingerprint({f"{n}.{key}": v for n, part in parts.items() for key, v in part.state_dict().items()})
 
     def detect(self, images: torch.Tensor | np.ndarray | Sequence[torch.Tensor | np.ndarray]) -> list[Detection]:
         """Finds the largest face of each picture.

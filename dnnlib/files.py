@@ -103,6 +103,34 @@ def make_folder(path: StrPath, option: str) -> None:
         raise UserError(f"{option}: {path}: cannot be made a folder ({error.strerror})") from error
 
 
+def claim_folder(folder: StrPath, marker: str, parameters: dict[str, Any], what: str, option: str = "--dest") -> None:
+    """Marks a new or empty folder as that of the work described by `parameters`; one marked so already is gone on with.
+
+    Args:
+        marker: name of the JSON file in it that holds the parameters.
+        what: what such a folder holds, for messages.
+
+    Raises:
+        UserError: the folder holds anything else, or such work with other parameters.
+    """
+    path = Path(folder)
+    if (path / marker).is_file():
+        theirs = read_json(path / marker, option)
+        if theirs != parameters:
+            known = theirs if isinstance(theirs, dict) else {}
+            other = [key for key in parameters if known.get(key) != parameters[key]]
+            raise UserError(
+                f"{option}: {path}: holds {what} with another {', '.join(other) or 'content'}; "
+                "name another folder or repeat its options"
+            )
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(
+            f"{option}: {path}: is not empty and holds no {what.split(' ', 1)[1]}; name a new or empty folder"
+        )
+    else:
+        atomic_write_json(path / marker, parameters)
+
+
 def atomic_write_bytes(path: StrPath, data: bytes | memoryview) -> None:
     """Writes `data` to `path`, whole or not at all."""
     with atomic_path(path) as temporary:

@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, read_json, sha256_bytes
+from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, claim_folder, sha256_bytes
 from dnnlib.progress import progress as progress_bar
 from example_faces.anatomy import sample_person
 from example_faces.camera import TEMPLATE, TEMPLATE_NAME
@@ -53,23 +53,6 @@ def _check_arguments(identities: int, samples: int, resolution: int, first_ident
         raise UserError(f"--resolution: {resolution} is outside {MIN_RESOLUTION} to {MAX_RESOLUTION} pixels")
 
 
-def _claim(root: Path, parameters: dict[str, Any]) -> None:
-    """Marks the folder as this run's, or refuses it. Raises UserError."""
-    marker = root / MARKER
-    if marker.is_file():
-        theirs = read_json(marker, "--dest")
-        if not isinstance(theirs, dict) or theirs != parameters:
-            other = [key for key in parameters if not isinstance(theirs, dict) or theirs.get(key) != parameters[key]]
-            raise UserError(
-                f"--dest: {root}: holds an example dataset with another {', '.join(other) or 'content'}; "
-                "name another folder or repeat its options"
-            )
-    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"--dest: {root}: is not empty and holds no example dataset; name a new or empty folder")
-    else:
-        atomic_write_json(marker, parameters)
-
-
 def write_dataset(
     dest_dir: StrPath,
     seed: int,
@@ -95,7 +78,7 @@ def write_dataset(
         "resolution": resolution,
         "first_identity": first_identity,
     }
-    _claim(root, parameters)
+    claim_folder(root, MARKER, parameters, "an example dataset")
     hashes: Hashes = []
     chunks = map_chunks(
         _write_chunk, seed, identities, samples, resolution, first_identity, workers, str(root), samples

@@ -7,20 +7,38 @@ unpacked to disk, and what cannot be read is refused in one line that names it.
 import io
 import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, sha256_bytes
 from torch_utils.spectra import SPECTRA
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+
+class PictureKinds(NamedTuple):
+    """File formats that are read: Pillow's names, the suffixes that a tree lists, and what messages say."""
+
+    formats: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    words: str
+
+
+DATASET_PICTURES = PictureKinds(("PNG", "JPEG"), (".png", ".jpg", ".jpeg"), "PNG or JPEG")
+CAPTURES = PictureKinds(  # what cameras write, and `dataset_tool.py prepare` reads
+    ("PNG", "JPEG", "BMP", "TIFF"), (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), "PNG, JPEG, BMP or TIFF"
+)
 END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+BROKEN_PICTURE = (  # what Pillow raises for headers and data that lie
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError, EOFError,
+    MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 MAX_FILE_BYTES = 256 << 20
 MAX_PIXELS = 16384 * 16384 // 4
 
@@ -29,28 +47,40 @@ MAX_PIXELS = 16384 * 16384 // 4
 # One picture.
 
 
-def decode_image(data: bytes, mode: str, name: str) -> np.ndarray:
-    """Bytes of a PNG or JPEG -> uint8 [H, W, C], C = 3 for mode 'RGB', 1 for mode 'L'.
+def decode_image(data: bytes, mode: str, name: str, kinds: PictureKinds = DATASET_PICTURES) -> np.ndarray:
+    """Bytes of a picture -> uint8 [H, W, C], C = 3 for mode 'RGB', 1 for mode 'L'.
 
     EXIF rotation is applied, 16-bit grey is scaled to 8 bits, palettes and CMYK are converted, an alpha channel
-    is dropped where it is opaque. Raises UserError that starts with `name` for all that cannot be read rightly.
+    is dropped where it is opaque; of a phone's MPO the main picture is read, other files of several are refused.
+    Raises UserError that starts with `name` for all that cannot be read rightly.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+        with Image.open(io.BytesIO(data), formats=kinds.formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{name}: {image.width}x{image.height} pixels are more than a face picture needs")
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise UserError(f"{name}: holds several pictures (animated, or pages); save the right one alone")
             image.load()
             picture = ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
-        raise UserError(f"{name}: not a PNG or JPEG picture") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{name}: not a {kinds.words} picture") from error
+    except BROKEN_PICTURE as error:
         raise UserError(f"{name}: broken picture ({error})") from error
-    if (
-        data.rfind(END_MARKS["PNG" if image.format == "PNG" else "JPEG"]) < 0
-    ):  # Pillow reads on where the last bytes are missing
+    mark = END_MARKS.get("JPEG" if image.format == "MPO" else str(image.format))
+    if mark is not None and data.rfind(mark) < 0:  # Pillow reads on where the last bytes are missing
         raise UserError(f"{name}: broken picture (it is cut short)")
     pixels = np.asarray(_to_mode(picture, mode, name), dtype=np.uint8)
     return pixels.reshape(pixels.shape[0], pixels.shape[1], -1)  # [H, W, C]
+
+
+def exif_orientation(data: bytes, kinds: PictureKinds = DATASET_PICTURES) -> int | None:
+    """How a picture says that it is to be turned, 1 (not at all) to 8; None where it says nothing valid."""
+    try:
+        with Image.open(io.BytesIO(data), formats=kinds.formats) as image:
+            found = image.getexif().get(ExifTags.Base.Orientation)
+    except (UnidentifiedImageError, *BROKEN_PICTURE):
+        return None
+    return found if found in range(1, 9) else None
 
 
 def _to_mode(picture: Image.Image, mode: str, name: str) -> Image.Image:
@@ -109,8 +139,11 @@ class ImageTree:
     Raises UserError, starting with `option`, where there is no such folder or zip. Safe to hand to worker processes.
     """
 
-    def __init__(self, path: StrPath, prefix: str = "", option: str = "--data") -> None:
+    def __init__(
+        self, path: StrPath, prefix: str = "", option: str = "--data", kinds: PictureKinds = DATASET_PICTURES
+    ) -> None:
         self.path = Path(path)
+        self.kinds = kinds
         self.prefix = f"{prefix.strip('/')}/" if prefix else ""
         self._zip: tuple[int, zipfile.ZipFile] | None = None
         self._option = option
@@ -151,19 +184,23 @@ class ImageTree:
 
     def decode(self, name: str, mode: str) -> np.ndarray:
         """One picture as uint8 [H, W, C]; see decode_image."""
-        return decode_image(self.read(name), mode, f"{self.label}/{name}")
+        return self.decode_bytes(self.read(name), name, mode)
+
+    def decode_bytes(self, data: bytes, name: str, mode: str) -> np.ndarray:
+        """`decode` of what `read(name)` gave."""
+        return decode_image(data, mode, f"{self.label}/{name}", self.kinds)
 
     def _folder_names(self) -> list[str]:
         root = self.path / self.prefix
         found = []
         for folder, _, files in os.walk(root):
             inner = Path(folder).relative_to(root)
-            found += [(inner / file).as_posix() for file in files if file.lower().endswith(SUFFIXES)]
+            found += [(inner / file).as_posix() for file in files if file.lower().endswith(self.kinds.suffixes)]
         return sorted(name for name in found if not PurePosixPath(name).name.startswith("."))
 
     def _zip_names(self) -> list[str]:
         names = [name[len(self.prefix) :] for name in self._open_zip().namelist() if name.startswith(self.prefix)]
-        return sorted(name for name in names if name.lower().endswith(SUFFIXES))
+        return sorted(name for name in names if name.lower().endswith(self.kinds.suffixes))
 
     def _open_zip(self) -> zipfile.ZipFile:
         """A handle of this process's own: a shared file position would mix up workers' reads."""
