@@ -19,7 +19,7 @@ import numpy as np
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
-from torch_utils.image_tree import MAX_FILE_BYTES, SUFFIXES, decode_image
+from torch_utils.image_tree import DATASET_PICTURES, MAX_FILE_BYTES, decode_image
 from torch_utils.spectra import SPECTRA
 
 BLOCK = tarfile.BLOCKSIZE
@@ -148,7 +148,8 @@ class TarPictures:
             key, dot, kind = name.partition(".")
             if dot and key:
                 samples.setdefault(folder + slash + key, {})[kind.lower()] = member
-        wanted = [f"{self.spectrum}{suffix}" for suffix in SUFFIXES] + [suffix[1:] for suffix in SUFFIXES]
+        suffixes = DATASET_PICTURES.suffixes
+        wanted = [f"{self.spectrum}{suffix}" for suffix in suffixes] + [suffix[1:] for suffix in suffixes]
         for key, members in samples.items():
             picture = next((members[kind] for kind in wanted if kind in members), None)
             if picture is None:
