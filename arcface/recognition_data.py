@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,6 +239,8 @@ def _as_is(batch: Any) -> Any:
 
 def _loader(data: SizedPictures, batches: Iterable[np.ndarray], workers: int) -> DataLoader:
     options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+    if workers and sys.platform == "linux":  # a child of `launch` would start them anew, which takes seconds each
+        options["multiprocessing_context"] = "fork"
     # The loader draws a number for its workers' seeds from a generator of its own: training's stays untouched.
     generator = torch.Generator().manual_seed(0)
     return DataLoader(

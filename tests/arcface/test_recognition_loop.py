@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from arcface import recognition_data
+from arcface.heads import HEADS
 from arcface.recognition_config import RecognitionConfig
 from arcface.recognition_loop import train_recognition
 from arcface.recognition_run import METRICS_FILE, MODEL_FILE, remove_run
+from arcface.recognition_trainer import NotFinite, RecognitionTrainer
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.errors import UserError
 from dnnlib.files import append_line, read_json, read_lines
@@ -101,3 +104,71 @@ def test_a_broken_state_is_named(tmp_path: Path) -> None:
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"--outdir: .*training-state-00000002.pt.*truncated"):
         train(tmp_path)
+
+
+# ----------------------------------------------------------------------------
+# Half precision, heads, weights to begin with.
+
+
+@pytest.mark.parametrize("head", list(HEADS))
+def test_bfloat16_keeps_weights_and_the_head_in_float32(head: str) -> None:
+    found = people()
+    kind = HEADS[head]
+    config = dataclasses.replace(CONFIG, precision="bf16", head=head, scale=kind.scale, margin=kind.margin)
+    trainer = RecognitionTrainer(config, found.classes, torch.device("cpu"))
+    seen: list[torch.Tensor] = []
+    trainer.head.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    convolution = next(module for module in trainer.backbone.modules() if isinstance(module, torch.nn.Conv2d))
+    convolution.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    images = torch.stack([torch.from_numpy(found.decode(index)).permute(2, 0, 1) for index in range(8)])
+    measured = trainer.step(images, torch.from_numpy(found.labels[:8]))
+    assert [values.dtype for values in seen] == [torch.bfloat16, torch.float32]
+    assert math.isfinite(measured["loss"]) and all(p.dtype == torch.float32 for p in trainer.parameters)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_float16_learns_on_a_gpu(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, precision="fp16", steps=60, tick=10, dropout=0.0)
+    assert train(tmp_path, config, device="cuda") is not None
+    assert read_lines(tmp_path / "stats.jsonl")[-1]["accuracy"] > 0.9
+
+
+def test_overflow_in_float16_is_skipped_a_while_and_then_told() -> None:
+    trainer = RecognitionTrainer(dataclasses.replace(CONFIG, precision="fp16"), 4, torch.device("cpu"))
+    for _ in range(19):
+        trainer._check(1.0, math.inf)
+    with pytest.raises(NotFinite, match="gradient's norm inf"):
+        trainer._check(1.0, math.inf)
+    trainer._check(1.0, 2.0)
+    trainer._check(1.0, math.inf)  # the count begins again
+    with pytest.raises(NotFinite):
+        trainer._check(math.nan, 1.0)
+
+
+def test_tests_on_the_way_come_once_each_though_a_sitting_ends_amidst(tmp_path: Path) -> None:
+    config, tested = dataclasses.replace(CONFIG, eval_every=2), []
+
+    def evaluate(model: RecognitionModel) -> list[dict[str, Any]]:
+        tested.append(model.fingerprint)
+        if len(tested) == 2:
+            raise KeyboardInterrupt  # after the state of step 4 was written
+        return [{"metric": "accuracy", "benchmark": "lfw", "spectrum": "vis", "value": 0.5}]
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, config, evaluate=evaluate)
+    train(tmp_path, config, evaluate=evaluate)
+    assert [line["step"] for line in read_lines(tmp_path / METRICS_FILE)] == [2, 4, 6]
+    assert tested[1] == tested[2] and len(set(tested)) == 3
+
+
+def test_weights_to_begin_with(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, steps=2)
+    first = train(tmp_path / "first", config)
+    assert first is not None
+    start = {"path": str(tmp_path / "first" / MODEL_FILE), "fingerprint": first.fingerprint}
+    still = dataclasses.replace(config, init_from=start, lr=1e-30, momentum=0.0)
+    second = train(tmp_path / "second", still)
+    assert second is not None
+    for (name, weights), before in zip(second.backbone.named_parameters(), first.backbone.parameters(), strict=True):
+        torch.testing.assert_close(weights, before, atol=1e-12, rtol=0, msg=name)
