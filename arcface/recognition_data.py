@@ -29,7 +29,7 @@ from dnnlib.files import StrPath, read_json
 from dnnlib.progress import progress
 from torch_utils import stop_signals
 from torch_utils.images import to_uint8
-from torch_utils.picture_source import PictureSource, open_pictures
+from torch_utils.picture_source import PictureSource, StoredPictures, open_pictures
 from torch_utils.spectra import SPECTRA
 
 SPECTRA_CHOICES: dict[str, tuple[str, ...]] = {"vis": ("vis",), "nir": ("nir",), "vis+nir": ("vis", "nir")}
@@ -96,7 +96,7 @@ def open_set(path: StrPath, spectra: str, option: str = "--data") -> PictureSet:
     """
     sources = tuple(open_pictures(path, spectrum, option) for spectrum in SPECTRA_CHOICES[spectra])
     if len(sources) > 1 and _is_one_place(sources):
-        raise UserError(f"{option}: {path}: has no VIS/ and NIR/, so its pictures are of one spectrum; name that one")
+        raise UserError(f"{option}: {path}: its pictures do not tell their spectrum; --spectra vis or nir would say it")
     people = dict.fromkeys(identity for source in sources for identity in source.identities)
     return PictureSet(str(path), option, sources, tuple(people))
 
@@ -117,10 +117,10 @@ def available_spectra(path: StrPath, wanted: str, option: str) -> str:
     return "vis" if len(found) > 1 and _is_one_place(found) else "+".join(source.spectrum for source in found)
 
 
-def _is_one_place(sources: Sequence[PictureSource]) -> bool:
-    """Whether two spectra's sources read the same files: a tree without VIS/ and NIR/ is of whatever it is asked."""
-    labels = [getattr(getattr(source, "tree", None), "label", None) for source in sources]
-    return labels[0] is not None and len(set(labels)) == 1
+def _is_one_place(sources: Sequence[StoredPictures]) -> bool:
+    """Whether two spectra's sources read the same files: what tells no spectrum is of whatever it is asked."""
+    first, second = sources
+    return first.names == second.names and first.read(0) == second.read(0)
 
 
 # ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from torch_utils.image_tree import encode_png
 from train_recognition import main
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = 40  # many enough to be caught amidst
+STEPS = 60  # many enough to be caught amidst
 
 
 @pytest.fixture
@@ -83,8 +83,9 @@ def test_two_processes_end_together_and_go_on(data: Path, tmp_path: Path) -> Non
     stopped, two = tmp_path / "stopped", ("--gpus", "2")
     process = start(data, stopped, *two)
     wait_for_another_state(stopped)
-    children = psutil.Process(process.pid).children()
-    max(children, key=lambda child: child.create_time()).kill()
+    crew = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(crew) == 2
+    crew[-1].kill()
     status, text = ended(process)
     assert status == 1 and "was killed by SIGKILL" in text
     process = start(data, stopped, *two)

@@ -65,7 +65,7 @@ def test_people_of_the_second_set_are_others_and_labels_go_on(data: Path, tmp_pa
     assert found.labels.tolist() == [0, 0, 1, 2, 2] * 2 + [3, 3, 4] and found.classes == 5
     record = found.record()
     assert record["identities"] == 3 and record["pictures"] == 10 and record["real"]["pictures"] == 3
-    with pytest.raises(UserError, match=r"--real: .*no VIS/ and NIR/"):
+    with pytest.raises(UserError, match=r"--real: .*do not tell their spectrum"):
         open_set(tmp_path / "real", "vis+nir", "--real")
 
 
