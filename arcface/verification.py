@@ -1,43 +1,78 @@
-"""Verification: are two pictures of one person? Pairs of pictures -> cosine scores, with the flip test.
+"""Verification: are two pictures of one person? Benchmarks of pairs -> cosine scores, with the flip test.
 
 The flip test sums the features of a picture and of its mirror image before the cosine, as the standard benchmarks
-do (FACTS.md, "Identity metrics"). What the scores are worth (EER, FNMR at an FMR) is metrics/identity.py's business.
+do (FACTS.md, "Identity metrics"). What the scores are worth is metrics/verification.py's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from arcface.embed import Picture, embed
+from arcface.benchmarks import Benchmark
+from arcface.embed import embed
 from arcface.weights import RecognitionModel
+from dnnlib.errors import UserError
 
 
-def pair_scores(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Cosine of row i of `first` with row i of `second`: [P, C], [P, C] -> float64 [P].
+@dataclass(frozen=True, eq=False)
+class BenchmarkScores:
+    """Scores of one benchmark's pairs. scores: float64 [P], higher is more alike; same: bool [P]; folds: int64 [P] or
+    None for contiguous tenths; pictures: how many different ones were embedded, in so many seconds."""
 
-    Raises:
-        ValueError: shapes that differ, or a row of zeros or NaN, which has no direction.
-    """
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(f"both sides must be [P, C], not {a.shape} and {b.shape}")
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)  # [P]
-    if not (np.isfinite(lengths) & (lengths > 0)).all():
-        raise ValueError(f"feature {int(np.argmin(np.isfinite(lengths) & (lengths > 0)))} has no direction")
-    return np.clip((a * b).sum(axis=1) / lengths, -1, 1)
+    name: str
+    spectra: str
+    scores: np.ndarray
+    same: np.ndarray
+    folds: np.ndarray | None
+    pictures: int
+    seconds: float
 
 
-def verify_pairs(
+def score_benchmarks(
     model: RecognitionModel,
-    first: torch.Tensor | Iterable[Picture],
-    second: torch.Tensor | Iterable[Picture],
+    benchmarks: Sequence[Benchmark],
     flip: bool = True,
     batch_size: int = 64,
     show_progress: bool = False,
-) -> np.ndarray:
-    """Scores of pairs of pictures; pictures as `embed` takes them. Returns float64 [P], higher is more alike."""
-    sides = (embed(model, side, batch_size, flip=flip, show_progress=show_progress) for side in (first, second))
-    return pair_scores(*sides)
+) -> list[BenchmarkScores]:
+    """Scores of all benchmarks, each different picture of one embedded once, streamed from where it lies.
+
+    Raises UserError for a picture that cannot be read, and for a model that gives no direction (NaN, zero).
+    """
+    return [_score(model, benchmark, flip, batch_size, show_progress) for benchmark in benchmarks]
+
+
+def _score(
+    model: RecognitionModel, benchmark: Benchmark, flip: bool, batch_size: int, show_progress: bool
+) -> BenchmarkScores:
+    began = time.perf_counter()
+    pictures = benchmark.pictures
+    images = (pictures.decode(index) for index in range(len(pictures)))
+    features = embed(model, images, batch_size, flip, show_progress, total=len(pictures))
+    try:
+        scores = pair_scores(features, benchmark.first, benchmark.second)
+    except ValueError as error:
+        raise UserError(f"{benchmark.name}: {error}; the model is not sound") from error
+    seconds = time.perf_counter() - began
+    return BenchmarkScores(
+        benchmark.name, benchmark.spectra, scores, benchmark.same, benchmark.folds, len(pictures), seconds
+    )
+
+
+def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Cosine of features[first[i]] with features[second[i]]: [N, C], int [P], int [P] -> float64 [P].
+
+    Raises:
+        ValueError: a row of zeros or NaN, which has no direction.
+    """
+    rows = np.asarray(features, dtype=np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)  # [N, 1]
+    sound = np.isfinite(lengths) & (lengths > 0)
+    if not sound.all():
+        raise ValueError(f"feature {int(np.argmin(sound))} has no direction")
+    unit = rows / lengths
+    return np.clip(np.einsum("pc,pc->p", unit[first], unit[second]), -1, 1)

@@ -19,7 +19,9 @@ PERSISTENT = "persistent id"  # the name of records of what a storage's pickle r
 
 _VALUES = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    *("INT", "LONG", "LONG4", "FLOAT", "UNICODE"),  # what protocols 0 and 1 have for them
+    *("STRING", "BINSTRING", "SHORT_BINSTRING"),  # Python 2's bytes: text of Latin-1 here
 }
 _LITERALS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 # Sets and frozen sets are lists here: nothing is hashed but the text and numbers that dicts have for keys.
@@ -48,19 +50,22 @@ class Refused(Exception):
     """The pickle asks for what it may not, or is none; the text ends a sentence that begins with the file."""
 
 
-def read(stream: BinaryIO, where: str, allowed: Callable[[str], bool], persistent: bool = False) -> Any:
+def read(
+    stream: BinaryIO, where: str, allowed: Callable[[str], bool], persistent: bool = False, of: str = "a network"
+) -> Any:
     """The object of the pickle at the stream's position, and the stream behind it.
 
-    allowed: whether a global of this dotted name may occur. persistent: whether persistent ids may.
-    The result is made of None, bool, int, float, str, bytes, list, tuple, dict (with keys that are text or integers),
-    Global and Record. The same object may occur at several places, and within itself.
+    allowed: whether a global of this dotted name may occur. persistent: whether persistent ids may. of: what the pickle
+    should be, for messages.
+    The result is made of None, bool, int, float, str, bytes, bytearray, list, tuple, dict (with keys that are text or
+    integers), Global and Record. The same object may occur at several places, and within itself.
     Raises UserError, starting with `where`: names what is not allowed; truncated; no pickle.
     """
-    machine = _Machine(allowed, persistent)
+    machine = _Machine(allowed, persistent, of)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if count > MAX_OPCODES:
-                raise Refused("a pickle of more objects than a network has; refused")
+                raise Refused(f"a pickle of more objects than {of} has; refused")
             machine.step(opcode.name, argument)
         (result,) = machine.stack
     except Refused as refusal:
@@ -71,8 +76,8 @@ def read(stream: BinaryIO, where: str, allowed: Callable[[str], bool], persisten
 
 
 class _Machine:
-    def __init__(self, allowed: Callable[[str], bool], persistent: bool) -> None:
-        self.allowed, self.persistent = allowed, persistent
+    def __init__(self, allowed: Callable[[str], bool], persistent: bool, of: str) -> None:
+        self.allowed, self.persistent, self.of = allowed, persistent, of
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
@@ -91,17 +96,17 @@ class _Machine:
             if len(stack) < count:
                 raise ValueError("stack underflow")
             stack[-count:] = [tuple(stack[-count:])]
-        elif opcode in ("BINPUT", "LONG_BINPUT"):
+        elif opcode in ("PUT", "BINPUT", "LONG_BINPUT"):
             self.memo[argument] = stack[-1]
         elif opcode == "MEMOIZE":
             self.memo[len(self.memo)] = stack[-1]
-        elif opcode in ("BINGET", "LONG_BINGET"):
+        elif opcode in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(self.memo[argument])
         elif opcode == "MARK":
             self.marked.append(stack)
             self.stack = []
         elif not self._fill(opcode) and not self._make(opcode, argument) and opcode not in _IGNORED:
-            raise Refused(f"uses the pickle instruction {opcode}, which no network needs; refused")
+            raise Refused(f"uses the pickle instruction {opcode}, which {self.of} does not need; refused")
 
     def _since_mark(self) -> list[Any]:
         items, self.stack = self.stack, self.marked.pop()
@@ -109,9 +114,9 @@ class _Machine:
 
     def _fill(self, opcode: str) -> bool:
         """Containers take what lies above them on the stack."""
-        if opcode in ("TUPLE", "FROZENSET"):
+        if opcode in ("TUPLE", "FROZENSET", "LIST"):
             items = self._since_mark()
-            self.stack.append(tuple(items))
+            self.stack.append(items if opcode == "LIST" else tuple(items))
         elif opcode in ("APPEND", "APPENDS", "ADDITEMS"):
             items = [self.stack.pop()] if opcode == "APPEND" else self._since_mark()
             _expect(self.stack[-1], list).extend(items)
@@ -158,7 +163,7 @@ class _Machine:
     def _global(self, module: str, name: str) -> Global:
         dotted = f"{module}.{name}"
         if not self.allowed(dotted):
-            raise Refused(f"holds {ascii(dotted)[1:-1][:100]}, which is not part of a network; refused")
+            raise Refused(f"holds {ascii(dotted)[1:-1][:100]}, which is not part of {self.of}; refused")
         return Global(dotted)
 
 
