@@ -26,14 +26,38 @@ def main() -> None:
 @option("--seed", default=0, help="Seed; the same seed gives the same bytes.")
 @option("--first-identity", default=0, help="Number of the first person: other numbers are other people.")
 @option("--workers", default=2, help="Rendering processes.")
+@option(
+    "--pairs",
+    type=int,
+    metavar="N",
+    help="Also list N pairs of pictures for verification within each spectrum and across: a multiple of 20. "
+    "[default: no lists]",
+)
 def example(
-    dest: str, identities: int, samples: int, resolution: int, seed: int, first_identity: int, workers: int
+    dest: str,
+    identities: int,
+    samples: int,
+    resolution: int,
+    seed: int,
+    first_identity: int,
+    workers: int,
+    pairs: int | None,
 ) -> None:
-    """Render example faces: people who do not exist, drawn by a program, in both spectra."""
-    from example_faces.dataset import write_dataset
+    """Render example faces: people who do not exist, drawn by a program, in both spectra.
 
+    With --pairs, DEST/pairs-vis-vis.txt, pairs-nir-nir.txt and pairs-vis-nir.txt are a benchmark in ten folds that have
+    nobody in common, half of the pairs of one person.
+    """
+    from example_faces.dataset import picture_names, write_dataset
+    from torch_utils.pair_files import draw_lists, write_pairs
+
+    lists = {} if pairs is None else draw_lists(*picture_names(identities, samples, first_identity), pairs, seed)
     write_dataset(Path(dest), seed, identities, samples, resolution, first_identity, workers)
+    for name, drawn in lists.items():
+        write_pairs(Path(dest) / name, drawn)
     click.echo(f"{identities * samples} pairs of {identities} people at {resolution}x{resolution} in {dest}")
+    if lists:
+        click.echo(f"Benchmarks of {pairs} pairs each: {', '.join(lists)}")
 
 
 @main.command(cls=Command)

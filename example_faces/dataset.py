@@ -14,7 +14,7 @@ from example_faces.anatomy import sample_person
 from example_faces.camera import TEMPLATE, TEMPLATE_NAME
 from example_faces.render import MAX_RESOLUTION, MIN_RESOLUTION, map_chunks, render_pair
 from example_faces.shots import sample_shot
-from torch_utils.image_tree import content_digest, encode_png
+from torch_utils.image_tree import content_digest, encode_png, split_name
 from torch_utils.spectra import SPECTRA
 
 MARKER = "example.json"  # what the folder's pictures were rendered from
@@ -26,6 +26,13 @@ Hashes = list[tuple[str, str]]
 def picture_name(identity: int, sample: int, samples: int) -> str:
     """File name of a picture: 4 digits of identity, 2 or more of sample, so that sorted names are in order."""
     return f"{identity:04d}_{sample:0{max(2, len(str(samples - 1)))}d}.png"
+
+
+def picture_names(identities: int, samples: int, first_identity: int = 0) -> tuple[list[str], list[str]]:
+    """Names of all pairs of a dataset, in order, and the identity of each."""
+    people = range(first_identity, first_identity + identities)
+    names = [picture_name(person, sample, samples) for person in people for sample in range(samples)]
+    return names, [split_name(name)[0] for name in names]
 
 
 def _write_chunk(seed: int, identity: int, first: int, count: int, resolution: int, root: str, samples: int) -> Hashes:

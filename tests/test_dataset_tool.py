@@ -114,3 +114,18 @@ def test_example_is_repeatable_and_sound(tmp_path: Path) -> None:
         assert run("example", "--dest", tmp_path / name, *arguments).exit_code == 0
     assert (tmp_path / "a/VIS/0001_01.png").read_bytes() == (tmp_path / "b/VIS/0001_01.png").read_bytes()
     assert "4 pairs of 2 people at 32x32" in run("check", "--data", tmp_path / "a").stdout
+
+
+def test_example_with_benchmarks(tmp_path: Path) -> None:
+    from arcface.benchmarks import find_benchmarks
+
+    arguments = ("example", "--dest", tmp_path / "a", "--identities", 20, "--samples", 2, "--resolution", 32)
+    refused = run(*arguments, "--pairs", 60)
+    assert refused.exit_code == 2 and "--pairs: 60 pairs are more than" in refused.stderr
+    assert not (tmp_path / "a").exists()
+    result = run(*arguments, "--pairs", 40)
+    assert result.exit_code == 0 and "Benchmarks of 40 pairs each" in result.stdout
+    found = find_benchmarks(tmp_path / "a")
+    assert [benchmark.spectra for benchmark in found] == ["nir-nir", "vis-nir", "vis-vis"]
+    assert all(benchmark.same.sum() == 20 == len(benchmark.same) // 2 for benchmark in found)
+    assert run(*arguments, "--pairs", 40).exit_code == 0

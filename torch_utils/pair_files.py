@@ -10,7 +10,7 @@ import numpy as np
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_bytes
-from torch_utils.image_tree import SUFFIXES
+from torch_utils.image_tree import DATASET_PICTURES
 from torch_utils.spectra import SPECTRA
 from torch_utils.streams import stream
 
@@ -115,7 +115,7 @@ def _read_lfw(lines: list[tuple[int, list[str]]], names: frozenset[str] | set[st
 def _lfw_name(picture: tuple[str, str], names: frozenset[str] | set[str]) -> str:
     person, number = picture
     stem = f"{person}/{person}_{int(number):04d}"
-    return next((stem + suffix for suffix in SUFFIXES if stem + suffix in names), f"{stem}.jpg")
+    return next((stem + suffix for suffix in DATASET_PICTURES.suffixes if stem + suffix in names), f"{stem}.jpg")
 
 
 # ----------------------------------------------------------------------------
@@ -164,6 +164,11 @@ def draw_pairs(
             for a, b in _distinct(members, same, spectra[0] == spectra[1], count // (2 * folds), rng):
                 drawn.append(Pair(f"{first}/{a}", f"{second}/{b}", same))
     return drawn
+
+
+def draw_lists(names: Sequence[str], identities: Sequence[str], count: int, seed: int) -> dict[str, list[Pair]]:
+    """A list within each spectrum and one across them, by the name of its file; see `draw_pairs`."""
+    return {pairs_file(spectra): draw_pairs(names, identities, spectra, count, seed) for spectra in SPECTRUM_PAIRS}
 
 
 def _available(members: list[list[str]], same: bool, unordered: bool) -> int:
