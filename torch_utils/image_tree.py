@@ -4,13 +4,15 @@ Pictures come from others and are taken to be hostile: sizes are read before pix
 unpacked to disk, and what cannot be read is refused in one line that names it.
 """
 
+import contextlib
 import io
 import lzma
 import os
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -47,6 +49,15 @@ MAX_PIXELS = 16384 * 16384 // 4
 # One picture.
 
 
+@contextlib.contextmanager
+def _opened(data: bytes, kinds: PictureKinds) -> Iterator[Image.Image]:
+    """Pillow's picture, header read. Its warnings would stand between the lines of a progress bar: errors tell."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(data), formats=kinds.formats) as image:
+            yield image
+
+
 def decode_image(data: bytes, mode: str, name: str, kinds: PictureKinds = DATASET_PICTURES) -> np.ndarray:
     """Bytes of a picture -> uint8 [H, W, C], C = 3 for mode 'RGB', 1 for mode 'L'.
 
@@ -55,7 +66,7 @@ def decode_image(data: bytes, mode: str, name: str, kinds: PictureKinds = DATASE
     Raises UserError that starts with `name` for all that cannot be read rightly.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=kinds.formats) as image:
+        with _opened(data, kinds) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{name}: {image.width}x{image.height} pixels are more than a face picture needs")
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
@@ -76,7 +87,7 @@ def decode_image(data: bytes, mode: str, name: str, kinds: PictureKinds = DATASE
 def exif_orientation(data: bytes, kinds: PictureKinds = DATASET_PICTURES) -> int | None:
     """How a picture says that it is to be turned, 1 (not at all) to 8; None where it says nothing valid."""
     try:
-        with Image.open(io.BytesIO(data), formats=kinds.formats) as image:
+        with _opened(data, kinds) as image:
             found = image.getexif().get(ExifTags.Base.Orientation)
     except (UnidentifiedImageError, *BROKEN_PICTURE):
         return None

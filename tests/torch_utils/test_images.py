@@ -10,12 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save_file
 
 from dnnlib.errors import UserError
 from torch_utils.feature_file import FeatureSet, load_features, save_features
-from torch_utils.image_tree import ImageTree, PairedTree, decode_image, encode_png, split_name
+from torch_utils.image_tree import (
+    CAPTURES,
+    ImageTree,
+    PairedTree,
+    decode_image,
+    encode_png,
+    exif_orientation,
+    split_name,
+)
 from torch_utils.images import from_uint8, image_grid, to_uint8
 from torch_utils.pair_check import check_pairs
 from torch_utils.streams import derived_seed, stream
@@ -79,6 +89,39 @@ def test_pictures_of_phones_are_read() -> None:
     buffer = io.BytesIO()
     image.save(buffer, format="MPO", save_all=True, append_images=[image])
     assert decode_image(buffer.getvalue(), "RGB", "x").shape == (8, 8, 3)
+
+
+BASES = [
+    png(Image.fromarray(pixels), format=format, **options)
+    for pixels in (PIXELS, PIXELS[..., 0], PIXELS[..., 0].astype(np.uint16) * 257)
+    for format, options in (
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        *([] if pixels.dtype == np.uint16 else [("BMP", {}), ("JPEG", {})]),
+    )
+]
+
+
+@given(st.sampled_from(BASES), st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4)), min_size=1, max_size=4))
+@settings(deadline=None)
+def test_damaged_captures_are_read_or_refused_and_nothing_else(data: bytes, damages: list[tuple[int, bytes]]) -> None:
+    for place, patch in damages:
+        place %= len(data)
+        data = data[:place] + patch + data[place + max(1, len(patch)) :]
+    try:
+        assert decode_image(data, "L", "x", CAPTURES).shape[2] == 1
+    except UserError as error:
+        assert str(error).startswith("x: ")
+    assert exif_orientation(data, CAPTURES) in (None, *range(1, 9))
+
+
+def test_bmp_and_tiff_are_captures_and_no_dataset() -> None:
+    for format in ("BMP", "TIFF"):
+        data = png(Image.fromarray(PIXELS), format=format)
+        assert (decode_image(data, "RGB", "x", CAPTURES) == PIXELS).all()
+        with pytest.raises(UserError, match="x: not a PNG or JPEG picture"):
+            decode_image(data, "RGB", "x")
 
 
 def test_a_picture_too_large_to_decode_is_refused_before_its_pixels() -> None:
