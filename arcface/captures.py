@@ -136,7 +136,7 @@ def generic(vis: ImageTree, nir: ImageTree) -> Captures:
 
 
 def tufts(vis: ImageTree, nir: ImageTree) -> Captures:
-    """Tufts Face Database (Panetta et al., IEEE TPAMI): a folder a participant, files TD_RGB_E_1.jpg and TD_NIR_E_1.jpg.
+    """Tufts Face Database (Panetta et al., IEEE TPAMI): a folder a participant, in it TD_RGB_E_1.jpg, TD_NIR_E_1.jpg.
 
     The letter is the set (A: around, E: expression), the number the camera or expression. We take it that the same
     participant, letter and number in RGB and NIR are one moment; where the cameras stand apart, use --register.

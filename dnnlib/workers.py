@@ -19,26 +19,30 @@ def map_in_order(
     job: Callable[[Item], Result],
     items: Iterable[Item],
     workers: int,
-    start: Callable[..., None],
+    start: Callable[..., None] | None = None,
     arguments: tuple[Any, ...] = (),
+    fork: bool = False,
     option: str = "--workers",
 ) -> Iterator[Result]:
     """Yields job(item) for all items, in their order.
 
     Args:
-        job: a module's function, as `start` is.
+        job: a module's function or a partial of one, as `start` is.
         workers: processes; 1 works in this one.
         start: is called with `arguments` once in each process, before its first item.
+        fork: start processes as copies of this one where the system can: faster, but only right where no library has
+            begun threads, whose locks a copy inherits (torch).
 
     Raises:
         UserError: a worker was ended from outside. What a job raises comes through as it is.
     """
     if workers <= 1:
-        start(*arguments)
+        if start is not None:
+            start(*arguments)
         yield from map(job, items)
         return
-    # Spawned, not forked: a fork inherits the locks of the thread pools that torch may have begun.
-    context = multiprocessing.get_context("spawn")
+    forks = fork and "fork" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if forks else "spawn")
     with ProcessPoolExecutor(workers, context, _start, (start, arguments)) as pool:
         pending: deque[Future[Result]] = deque()
         try:
@@ -58,9 +62,10 @@ def map_in_order(
                 future.cancel()
 
 
-def _start(start: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _start(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    start(*arguments)
+    if start is not None:
+        start(*arguments)
 
 
 def _end_with_parent() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import deque
+import functools
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 from scipy import ndimage
 
+from dnnlib.workers import map_in_order
 from example_faces.anatomy import Person, sample_person
 from example_faces.body import paint_background, paint_body, paint_ears, paint_glasses
 from example_faces.camera import Camera, Hit, cast, frame
@@ -130,23 +129,11 @@ def render_dataset(
 
 def map_chunks(job, seed, identities, samples, resolution, first_identity, workers, *more):
     """Runs job(seed, identity, first, count, resolution, *more) over all chunks, in order, few ahead of the reader."""
-    chunks = chunks_of(identities, samples, first_identity)
-    if workers <= 1:
-        for identity, first, count in chunks:
-            yield identity, first, job(seed, identity, first, count, resolution, *more)
-        return
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method)) as pool:
-        pending: deque = deque()
-        try:
-            for identity, first, count in chunks:
-                pending.append((identity, first, pool.submit(job, seed, identity, first, count, resolution, *more)))
-                if len(pending) > 3 * workers:
-                    identity, first, future = pending.popleft()
-                    yield identity, first, future.result()
-            while pending:
-                identity, first, future = pending.popleft()
-                yield identity, first, future.result()
-        finally:
-            for _, _, future in pending:
-                future.cancel()
+    run = functools.partial(_run_chunk, job, seed, resolution, more)
+    return map_in_order(run, chunks_of(identities, samples, first_identity), workers, fork=True)
+
+
+def _run_chunk(job, seed, resolution, more, chunk):
+    """(identity, first sample, what the job gives)."""
+    identity, first, count = chunk
+    return identity, first, job(seed, identity, first, count, resolution, *more)
