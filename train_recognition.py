@@ -5,7 +5,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import click
 
 from arcface.backbones import ARCHITECTURES
-from arcface.embed import embed
+from arcface.benchmarks import Benchmark, find_benchmarks
 from arcface.heads import HEADS
-from arcface.preprocess import protocol
 from arcface.recognition_augment import PARTS
 from arcface.recognition_config import (
     DEFAULT_EPOCHS,
@@ -28,15 +27,27 @@ from arcface.recognition_config import (
     build_config,
 )
 from arcface.recognition_data import SPECTRA_CHOICES, PictureSet, TrainingPictures, available_spectra, open_set
-from arcface.recognition_loop import train_recognition
-from arcface.recognition_run import LOG_FILE, METRICS_FILE, MODEL_FILE, check_run, enter_run
+from arcface.recognition_loop import Evaluation, train_recognition
+from arcface.recognition_run import (
+    DET_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    check_run,
+    enter_run,
+    enter_test,
+    write_metrics,
+)
+from arcface.recognition_tests import embed_people, repeatable
 from arcface.recognition_trainer import count_parameters
+from arcface.verification import score_benchmarks
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.cli import Command, option
 from dnnlib.errors import UserError
 from dnnlib.files import FolderLock, read_lines
 from dnnlib.logger import log_to
 from metrics.identity import error_rates, mated_nonmated, mated_nonmated_across
+from metrics.verification import draw_det, verify
 from torch_utils import distributed
 from torch_utils.backend import set_backend
 from torch_utils.launch import find_world, launch, launchers_place
@@ -63,7 +74,6 @@ def augmentation_options(command: Callable[..., None]) -> Callable[..., None]:
     "--data",
     "--data-folder",
     metavar="PATH",
-    required=True,
     help="Pictures to train on: a dataset with VIS/ and NIR/, a folder with a folder a person, or an archive.",
 )
 @option("--outdir", required=True, metavar="RUN", help="Folder of this run; a run that was stopped there goes on.")
@@ -112,6 +122,14 @@ def augmentation_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @option("--allow-tf32", type=click.BOOL, default=False, help="Let float32 products round to TF32 on a GPU.")
 @option("--holdout", type=int, default=0, help="People, the last of the sorted names, kept out and tested on.")
+@option(
+    "--benchmarks",
+    multiple=True,
+    metavar="PATH",
+    help="Test on these benchmarks, too: a .bin file, a list of pairs, or a folder of such. Can be given again.",
+)
+@option("--rec-model", metavar="FILE", help="Without --data: test this model on --benchmarks; nothing is trained.")
+@option("--rec-arch", metavar="NAME", help="Architecture of --rec-model. [default: what its file tells]")
 @option("--eval-every", type=float, metavar="EPOCHS", help="Test on the way, too. [default: at the end alone]")
 @option("--snap", type=int, default=DEFAULTS.snap, help="Steps between training states, of which the newest is kept.")
 @option("--tick", type=int, default=DEFAULTS.tick, help="Steps between lines of stats.jsonl.")
@@ -121,13 +139,23 @@ def augmentation_options(command: Callable[..., None]) -> Callable[..., None]:
 @option("--seed", type=int, default=DEFAULTS.seed, help="Of the weights, the order and the augmentation.")
 @option("--overwrite", is_flag=True, help="Remove the run that is in --outdir and start again.")
 @option("--dry-run", "-n", is_flag=True, help="Check the inputs, print the configuration as JSON, and stop.")
-def main(gpus: int | None, device: str, dry_run: bool, **options: Any) -> None:
+def main(
+    gpus: int | None, device: str, dry_run: bool, rec_model: str | None, rec_arch: str | None, **options: Any
+) -> None:
     """Train a recognition model on visible, near-infrared or both pictures of a dataset.
 
     Writes RUN/recognition.safetensors, config.json, stats.jsonl, TensorBoard events, curves.png, log.txt and, with
-    --holdout, metrics.jsonl with the error rates on people who were not trained on. SIGTERM and SIGUSR1 save the
-    state and leave with status 75; the same command goes on from there, as after a crash.
+    --holdout or --benchmarks, metrics.jsonl with the results and det.png. SIGTERM and SIGUSR1 save the state and leave
+    with status 75; the same command goes on from there, as after a crash. With --rec-model in place of --data a model
+    that is there is tested.
     """
+    if (options["data"] is None) == (rec_model is None):
+        raise UserError("--data: one of --data, to train on, and --rec-model, to test with, is needed")
+    if rec_model is not None:
+        test_model(rec_model, rec_arch, options["benchmarks"], Path(options["outdir"]), device, options["seed"])
+        return
+    if rec_arch is not None:
+        raise UserError("--rec-arch: says what --rec-model is, and there is none; --backbone chooses what is trained")
     if dry_run:
         rank, size = launchers_place()
         if rank == 0:
@@ -149,6 +177,7 @@ class Plan(NamedTuple):
     workers: int
     overwrite: bool
     allow_tf32: bool
+    benchmarks: Sequence[str]
 
 
 def prepare(gpus: int, device: str, dry_run: bool, **options: Any) -> Plan:
@@ -163,6 +192,8 @@ def prepare(gpus: int, device: str, dry_run: bool, **options: Any) -> Plan:
     if options["workers"] < 0:
         raise UserError(f"--workers: {options['workers']}; 0 or more")
     pictures = TrainingPictures(sets)
+    for path in options["benchmarks"]:
+        find_benchmarks(path)
     start = begin_with(options)
     facts = DataFacts(len(pictures), pictures.decode(0).shape[0], {**pictures.record(), "holdout": options["holdout"]})
     pick = distributed.named_device if dry_run and device != "auto" else distributed.pick_device
@@ -170,7 +201,15 @@ def prepare(gpus: int, device: str, dry_run: bool, **options: Any) -> Plan:
     outdir = Path(options["outdir"])
     check_run(config, outdir, options["overwrite"])
     return Plan(
-        config, pictures, held_out, outdir, device, options["workers"], options["overwrite"], options["allow_tf32"]
+        config,
+        pictures,
+        held_out,
+        outdir,
+        device,
+        options["workers"],
+        options["overwrite"],
+        options["allow_tf32"],
+        options["benchmarks"],
     )
 
 
@@ -217,17 +256,15 @@ def work(plan: Plan, stop: StopSignals) -> None:
                     f"{len(pictures)} {config.spectra} pictures of {pictures.classes} people: {config.steps} steps of "
                     f"{config.batch}, {device}, {config.precision}"
                 )
-                test = holdout_test(plan.held_out, config.seed) if plan.held_out else None
+                test = all_tests(plan.held_out, plan.benchmarks, outdir, config.seed)
                 model = train_recognition(config, pictures, outdir, device, test, stop, plan.workers)
                 if model is None:
                     say(f"Asked to stop: saved in {outdir}; the same command goes on from there")
             if model is None:
                 sys.exit(EXIT_REQUEUE)
-    if (outdir / METRICS_FILE).exists():
+    if distributed.rank() == 0 and (outdir / METRICS_FILE).exists():
         lines = read_lines(outdir / METRICS_FILE)
-        for line in lines:
-            if line["step"] == lines[-1]["step"]:
-                say(f"{line['spectrum']:8} {line['metric']:24} {line['value']:.4f}")
+        show([line for line in lines if line["step"] == config.steps])
     say(f"Model: {outdir / MODEL_FILE}")
 
 
@@ -239,39 +276,73 @@ def _silent(text: str) -> None:
 # Tests.
 
 
-def holdout_test(held_out: PictureSet, seed: int) -> Callable[[RecognitionModel], list[dict[str, Any]]]:
-    """The test on people who were kept out: within each spectrum, and across the two."""
+def all_tests(held_out: PictureSet | None, benchmarks: Sequence[str], outdir: Path, seed: int) -> Evaluation | None:
+    """The tests on people who were kept out and on benchmarks, as one that returns all lines."""
+    if held_out is None and not benchmarks:
+        return None
+    found: list[Benchmark] = []  # read by the process that tests, when it does
 
     def evaluate(model: RecognitionModel) -> list[dict[str, Any]]:
-        began, found = time.perf_counter(), {}
-        for source in held_out.sources:
-            rows = held_out.rows(source)
-            features = embed(model, (source.decode(row) for row in rows), batch_size=64)
-            found[source.spectrum] = (
-                features,
-                [source.identities[row] for row in rows],
-                [source.names[row] for row in rows],
-            )
-        scores = {name: mated_nonmated(features, people) for name, (features, people, _) in found.items()}
-        if len(found) > 1:
-            scores["-".join(found)] = mated_nonmated_across(*found.values())
-        constant = {
-            "num_real": sum(len(features) for features, _, _ in found.values()),
-            "num_identities": len(held_out.identities),
-            "detector": model.arch,
-            "detector_sha256": model.fingerprint,
-            "resize": protocol(model.input_size, model.color_order),
-            "seed": seed,
-        }
-        lines = [
-            {"metric": metric, "spectrum": spectrum, "value": value, "num_mated": len(pair[0]), **constant}
-            for spectrum, pair in scores.items()
-            if all(len(part) for part in pair)
-            for metric, value in error_rates(*pair).items()
-        ]
-        return [{**line, "seconds": round(time.perf_counter() - began, 2)} for line in lines]
+        lines = people_lines(model, held_out) if held_out else []
+        if not found:
+            found.extend(benchmark for path in benchmarks for benchmark in find_benchmarks(path))
+        lines += benchmark_lines(model, found, outdir) if found else []
+        return [{**line, **repeatable(model, seed)} for line in lines]
 
     return evaluate
+
+
+def people_lines(model: RecognitionModel, people: PictureSet) -> list[dict[str, Any]]:
+    """Error rates on people: within each spectrum, and across the two."""
+    began, found = time.perf_counter(), embed_people(model, people)
+    scores = {name: mated_nonmated(own.features, own.identities) for name, own in found.items()}
+    if len(found) > 1:
+        scores["-".join(found)] = mated_nonmated_across(*found.values())
+    constant = {
+        "num_real": sum(len(own.names) for own in found.values()),
+        "num_identities": len(people.identities),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+    return [
+        {"metric": metric, "spectrum": spectrum, "value": value, **constant}
+        for spectrum, (mated, nonmated) in scores.items()
+        if len(mated) and len(nonmated)
+        for metric, value in error_rates(mated, nonmated).items()
+    ]
+
+
+def benchmark_lines(model: RecognitionModel, benchmarks: list[Benchmark], outdir: Path) -> list[dict[str, Any]]:
+    """Figures of each benchmark; what its pairs are too few to tell is left out. Draws det.png of all."""
+    lines = []
+    scored = score_benchmarks(model, benchmarks)
+    for one in scored:
+        constant = {"num_real": one.pictures, "num_pairs": len(one.same), "seconds": round(one.seconds, 2)}
+        for metric, value in verify(one.scores, one.same, one.folds).figures().items():
+            if value is not None:
+                named = {"metric": metric, "benchmark": one.name, "spectrum": one.spectra, "value": value}
+                lines.append({**named, **constant})
+    draw_det(outdir / DET_FILE, [(one.name, one.scores, one.same) for one in scored])
+    return lines
+
+
+def test_model(path: str, arch: str | None, benchmarks: Sequence[str], outdir: Path, device: str, seed: int) -> None:
+    """The benchmarks alone, on a model that is there."""
+    model = load_recognition(path, distributed.pick_device(device), arch)
+    if not benchmarks:
+        raise UserError("--rec-model: is tested on --benchmarks; name some, or --data to train a model")
+    evaluate = all_tests(None, benchmarks, outdir, seed)
+    assert evaluate is not None, "there are benchmarks"
+    enter_test(outdir)
+    lines = evaluate(model)
+    write_metrics(outdir, lines)
+    show(lines)
+
+
+def show(lines: list[dict[str, Any]]) -> None:
+    """A line a result."""
+    for line in lines:
+        name = f"{line.get('benchmark', 'held out')} {line['spectrum']}"
+        click.echo(f"{name:24} {line['metric']:24} {line['value']:.4f}")
 
 
 if __name__ == "__main__":

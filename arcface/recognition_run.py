@@ -28,6 +28,7 @@ STATS_FILE = "stats.jsonl"
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.txt"
 CURVES_FILE = "curves.png"
+DET_FILE = "det.png"
 STATE_FILE = "training-state-{step:08d}.pt"
 STATE_PATTERN = "training-state-*.pt"
 EVENTS_PATTERN = "events.out.tfevents.*"
@@ -62,6 +63,19 @@ def open_run(config: RecognitionConfig, outdir: Path) -> None:
     atomic_write_json(outdir / CONFIG_FILE, config.to_json())
 
 
+def enter_test(outdir: Path) -> None:
+    """Makes the folder of a test without training. Raises UserError where it holds a run."""
+    if (outdir / CONFIG_FILE).exists():
+        raise UserError(f"--outdir: {outdir} holds a run; choose another folder for a test without training")
+    make_folder(outdir, "--outdir")
+
+
+def write_metrics(outdir: Path, lines: list[dict[str, Any]]) -> None:
+    """metrics.jsonl of a test without training."""
+    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+    atomic_write_bytes(outdir / METRICS_FILE, text.encode())
+
+
 def enter_run(outdir: Path, lock: FolderLock, overwrite: bool) -> None:
     """Makes the folder, takes its lock, and removes the run that is there if that is wanted."""
     make_folder(outdir, "--outdir")
@@ -77,7 +91,7 @@ def remove_run(outdir: Path) -> None:
     """
     if (outdir / CONFIG_FILE).exists():
         _read_config(outdir)
-    names = (MODEL_FILE, METRICS_FILE, STATS_FILE, CONFIG_FILE, LOG_FILE, CURVES_FILE)
+    names = (MODEL_FILE, METRICS_FILE, STATS_FILE, CONFIG_FILE, LOG_FILE, CURVES_FILE, DET_FILE)
     patterns = (STATE_PATTERN, EVENTS_PATTERN)
     for path in [*(outdir / name for name in names), *(path for pattern in patterns for path in outdir.glob(pattern))]:
         path.unlink(missing_ok=True)

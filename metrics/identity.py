@@ -163,12 +163,17 @@ def fnmr_at_fmr(mated: ArrayLike, nonmated: ArrayLike, fmr: float) -> OperatingP
 
 
 def error_rates(mated: Scores, nonmated: Scores) -> dict[str, float]:
-    """By name: EER, FNMR at FMR 1e-2, 1e-3 and 1e-4, the moments of both kinds of scores, and the error rates at the
-    filter's threshold, the mated mean less two standard deviations."""
+    """Rates by name: EER, FNMR at FMR 1e-2, 1e-3 and 1e-4, both errors at the filter's threshold, mean - 2 sd of the
+    mated scores, and the moments of both kinds of scores. An FMR that the non-mated scores are too few to tell is left
+    out."""
     point = fmr_fnmr_at(mated, nonmated, mated.mean() - 2 * mated.std())
     return {
         "eer": eer(mated, nonmated),
-        **{f"fnmr_at_fmr_1e-{power}": fnmr_at_fmr(mated, nonmated, 10.0**-power).fnmr for power in (2, 3, 4)},
+        **{
+            f"fnmr_at_fmr_1e-{power}": fnmr_at_fmr(mated, nonmated, 10.0**-power).fnmr
+            for power in (2, 3, 4)
+            if len(nonmated) >= 10**power
+        },
         "mated_mean": float(mated.mean()),
         "mated_sd": float(mated.std()),
         "nonmated_mean": float(nonmated.mean()),

@@ -64,6 +64,11 @@ def test_mistakes_are_one_line_and_leave_nothing(data: Path, tmp_path: Path) -> 
         (("--data", data, "--spectra", "uv"), "--spectra"),
         (("--data", data, "--batch", 8, "--device", "abc"), "--device"),
         (("--data", data, "--batch", 100), "--batch"),
+        (("--data", data, "--batch", 8, "--benchmarks", tmp_path), "--benchmarks"),
+        (("--data", data, "--batch", 8, "--rec-arch", "r18"), "--rec-arch"),
+        (("--data", data, "--rec-model", "x.pth"), "--data: one of"),
+        ((), "--data: one of"),
+        (("--rec-model", tmp_path / "none.pth"), "--rec-model"),
         (("--data", data, "--batch", 8, "--real", tmp_path / "none"), "--real"),
         (("--data", data, "--batch", 8, "--real-spectra", "vis"), "--real-spectra"),
         (("--data", data, "--batch", 8, "--init-from", tmp_path / "none.pth"), "--init-from"),
@@ -86,3 +91,42 @@ def test_dry_run_and_underscores(data: Path, tmp_path: Path) -> None:
     assert told["classes"] == 6 and told["pictures"] == 24 and told["steps_per_epoch"] == 3 and told["scale"] == 64
     assert told["head_parameters"] == 6 * 512 and told["backbone_parameters"] > 1e6
     assert not (tmp_path / "run").exists()
+
+
+def test_benchmarks_after_training_and_without(data: Path, tmp_path: Path) -> None:
+    out, tested = tmp_path / "run", tmp_path / "tested"
+    people = [(person, (person + 1) % 6) for person in range(6)]
+    pairs = [f"VIS/{a:03d}_0.png NIR/{a:03d}_1.png 1\nVIS/{a:03d}_0.png NIR/{b:03d}_1.png 0\n" for a, b in people]
+    (data / "pairs-vis-nir.txt").write_text("".join(pairs))
+    common: list[object] = ["--benchmarks", data, "--device", "cpu"]
+    first = run(
+        "--data", data, "--outdir", out, "--backbone", "mbfn", "--batch", 8, "--steps", 6, "--eval-every", 1, *common
+    )
+    assert first.exit_code == 0, first.output
+    lines = read_lines(out / "metrics.jsonl")
+    assert {line["step"] for line in lines} == {3, 6} and (out / "det.png").exists()
+    last = {line["metric"]: line["value"] for line in lines if line["step"] == 6}
+    assert {"accuracy", "accuracy_sd", "eer"} <= set(last)
+    assert all(line["benchmark"] == "pairs-vis-nir" and line["spectrum"] == "vis-nir" for line in lines)
+    assert all(line["num_pairs"] == 12 and line["resize"] == "bilinear-antialias-32-rgb" for line in lines)
+    assert "pairs-vis-nir vis-nir" in first.output
+    refused = run("--rec-model", out / "recognition.safetensors", "--outdir", out, *common)
+    assert refused.exit_code == 2 and "holds a run" in refused.stderr
+    second = run("--rec-model", out / "recognition.safetensors", "--outdir", tested, *common)
+    assert second.exit_code == 0, second.output
+    again = {line["metric"]: line["value"] for line in read_lines(tested / "metrics.jsonl")}
+    assert again == pytest.approx(last) and (tested / "det.png").exists()
+
+
+def test_a_second_set_and_weights_to_begin_with(data: Path, tmp_path: Path) -> None:
+    common: list[object] = ["--data", data, "--batch", 8, "--steps", 1, "--device", "cpu"]
+    assert run(*common, "--backbone", "mbfn", "--outdir", tmp_path / "one").exit_code == 0
+    start: list[object] = ["--init-from", tmp_path / "one/recognition.safetensors"]
+    result = run(*common, *start, "--real", data, "--outdir", tmp_path / "two")
+    assert result.exit_code == 0, result.output
+    config = json.loads((tmp_path / "two/config.json").read_text())
+    assert config["backbone"] == "mbfn" and len(config["init_from"]["fingerprint"]) == 16
+    assert config["data"]["identities"] == config["data"]["real"]["identities"] == 6
+    assert "on 48 vis pictures of 12 people" in result.output
+    other = run(*common, *start, "--backbone", "r10n", "--outdir", tmp_path / "three")
+    assert other.exit_code == 2 and "--backbone: r10n, but --init-from" in other.stderr

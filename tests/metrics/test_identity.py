@@ -139,7 +139,9 @@ def test_all_rates_by_name_by_hand() -> None:
     assert found["mated_mean"] == pytest.approx(0.9) and found["mated_sd"] == pytest.approx(0.1)
     assert found["nonmated_mean"] == pytest.approx(0.3) and found["eer"] == 0
     assert found["fmr_at_mean_minus_2sd"] == 0 and found["fnmr_at_mean_minus_2sd"] == 0
-    assert found["fnmr_at_fmr_1e-2"] == found["fnmr_at_fmr_1e-4"] == 0
+    assert "fnmr_at_fmr_1e-2" not in found, "four non-mated scores do not tell"
+    many = identity.error_rates(np.array([0.3, 0.9]), np.arange(100) / 200)
+    assert many["fnmr_at_fmr_1e-2"] == 0.5 and "fnmr_at_fmr_1e-3" not in many
 
 
 def test_scores_across_spectra_by_hand() -> None:
