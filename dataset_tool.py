@@ -81,6 +81,7 @@ def example(
 @option("--pairs", metavar="CSV", help="The pairs, instead of a layout: columns vis, nir, identity and maybe sample.")
 @option("--register", is_flag=True, help="Detect on NIR too, where both were not taken through one lens at once.")
 @option("--min-probability", default=0.9, help="Faces that the detector finds less likely do not count.")
+@option("--max-outside", default=0.25, help="Share of an aligned picture that may lie beyond the capture.")
 @option("--detector", metavar="PATH", help="MTCNN's weights: a folder or wheel. [default: installed facenet-pytorch]")
 @option("--workers", default=2, help="Processes.")
 def prepare(

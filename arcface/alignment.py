@@ -166,7 +166,7 @@ def warp(image: np.ndarray, transform: Similarity, resolution: int, filter: str 
 
     The picture is taken for a continuous surface (Lanczos), sampled three times as finely as the target needs along
     the target's own axes, and averaged by the filter. Where it is enlarged there is nothing to average away, and
-    'lanczos' samples it once. Outside, the picture goes on as its mirror image.
+    'lanczos' samples it once. Outside, the picture's border goes on: its mirror image would show parts of faces twice.
 
     Args:
         image: uint8 [H, W, C], C 1 or 3.
@@ -190,7 +190,7 @@ def warp(image: np.ndarray, transform: Similarity, resolution: int, filter: str 
         image = _as_array(_as_image(image).reduce(block))
         linear, offset, step = linear / block, offset / block, step / block
 
-    # The part that is seen, mirrored outside, and finer where it is not finer than the target already.
+    # The part that is seen, and finer where it is not finer than the target already.
     image, corner = _part(image, linear, offset, resolution)
     offset = offset - corner
     picture = _as_image(image)
@@ -210,6 +210,14 @@ def warp(image: np.ndarray, transform: Similarity, resolution: int, filter: str 
     return _as_array(picture)
 
 
+def share_outside(transform: Similarity, shape: tuple[int, ...], resolution: int) -> float:
+    """How much of the target square shows nothing of a picture [H, W, ...]: 0 to 1, on a grid of 64x64 places."""
+    places = (np.arange(64) + 0.5) / 64 * resolution - 0.5
+    seen = transform.inverse()(np.stack(np.meshgrid(places, places), axis=-1))  # [64, 64, 2], x y
+    inside = ((seen >= -0.5) & (seen <= np.array(shape[1::-1]) - 0.5)).all(axis=-1)
+    return 1 - float(inside.mean())
+
+
 def _part(
     image: np.ndarray, linear: np.ndarray, offset: np.ndarray, resolution: int, margin: int = 5
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -219,16 +227,10 @@ def _part(
     low = np.floor(ends.min(axis=0)).astype(np.int64) - margin
     high = np.ceil(ends.max(axis=0)).astype(np.int64) + margin
     columns, rows = (
-        _mirrored(np.arange(start, stop), size)
+        np.arange(start, stop).clip(0, size - 1)
         for start, stop, size in zip(low, high, (image.shape[1], image.shape[0]), strict=True)
     )
     return image[np.ix_(rows, columns)], low
-
-
-def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
-    """Indices beyond [0, size) folded back into it: -1 is 0, size is size - 1."""
-    index = index % (2 * size)
-    return np.minimum(index, 2 * size - 1 - index)
 
 
 def _as_image(pixels: np.ndarray) -> Image.Image:

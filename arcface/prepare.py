@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from arcface.alignment import FILTERS, TEMPLATES, PointsFault, Similarity, fit, warp
+from arcface.alignment import FILTERS, TEMPLATES, PointsFault, Similarity, fit, share_outside, warp
 from arcface.captures import NO_PARTNER, Capture, Captures
 from arcface.detection import FaceDetector
 from dnnlib.errors import UserError
@@ -49,16 +49,22 @@ MIN_RESOLUTION, MAX_RESOLUTION = 16, 2048
 UNREADABLE = "unreadable"
 SIZES = "sizes do not fit"
 ORIENTATION = "only one is turned by EXIF"
+OUTSIDE = "reaches beyond the picture"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How pairs become pictures. align: a template's name or 'none'. register: NIR is detected by itself."""
+    """How pairs become pictures.
+
+    align: a template's name or 'none'. max_outside: share of an aligned square that may lie beyond the picture.
+    register: NIR is detected by itself. detector: where its weights are; None: the installed ones.
+    """
 
     resolution: int = 256
     align: str = "portrait"
     filter: str = "lanczos"
     min_probability: float = 0.9
+    max_outside: float = 0.25
     register: bool = False
     detector: str | None = None
 
@@ -66,8 +72,9 @@ class Settings:
         """Raises UserError for values that cannot be."""
         if not MIN_RESOLUTION <= self.resolution <= MAX_RESOLUTION:
             raise UserError(f"--resolution: {self.resolution} is outside {MIN_RESOLUTION} to {MAX_RESOLUTION} pixels")
-        if not 0 <= self.min_probability <= 1:
-            raise UserError(f"--min-probability: {self.min_probability} is outside 0 to 1")
+        for option, share in (("--min-probability", self.min_probability), ("--max-outside", self.max_outside)):
+            if not 0 <= share <= 1:
+                raise UserError(f"{option}: {share} is outside 0 to 1")
         if self.register and self.align == UNALIGNED:
             raise UserError("--register: brings faces onto a template, which --align none does not; leave one out")
         assert self.align in (*TEMPLATES, UNALIGNED) and self.filter in FILTERS
@@ -176,6 +183,9 @@ class Worker:
             transform = fit(places, target)
             if isinstance(transform, PointsFault):
                 raise _Refused(spectrum, transform.value)
+            share = share_outside(transform, pixels[spectrum].shape, resolution)
+            if share > self.settings.max_outside:
+                raise _Refused(spectrum, OUTSIDE, f"{share:.0%} of the square; --align arcface takes less room")
             transforms[spectrum] = transform
         return transforms
 

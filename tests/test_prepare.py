@@ -251,6 +251,19 @@ def test_register_finds_the_face_in_each(faces: Path) -> None:
     assert again.exit_code == 2 and "--dest" in again.stderr and "exists already" in again.stderr
 
 
+@needs_weights
+def test_a_face_that_fills_the_picture_is_no_portrait(tmp_path: Path) -> None:
+    from skimage.data import astronaut
+
+    close = np.ascontiguousarray(astronaut()[55:185, 160:290])
+    put(tmp_path, "1_0.png", saved(close), "1_0.png", saved(close[..., 1].copy()))
+    refused = run(tmp_path, "--resolution", 64)
+    assert refused.exit_code == 2 and "1 for: reaches beyond the picture" in refused.stderr
+    assert failures(tmp_path)["1"][0] == "vis" and "--align arcface" in failures(tmp_path)["1"][2]
+    for name, options in (("a", ("--align", "arcface")), ("b", ("--max-outside", 1))):
+        assert run(tmp_path, "--resolution", 64, *options, dest=name).exit_code == 0
+
+
 # ----------------------------------------------------------------------------
 # Runs that go on, and runs that cannot.
 
@@ -325,6 +338,7 @@ def test_finished_is_finished_and_other_options_are_refused(tmp_path: Path) -> N
     [
         (("--resolution", 4), "--resolution"),
         (("--min-probability", 2), "--min-probability"),
+        (("--max-outside", -0.5), "--max-outside"),
         (("--align", "none", "--register"), "--register"),
         (("--align", "none", "--workers", 0), "--workers"),
         (("--pairs", "absent.csv"), "--pairs"),

@@ -14,6 +14,7 @@ from arcface.alignment import (
     Template,
     between,
     fit,
+    share_outside,
     template_of,
     umeyama,
     warp,
@@ -146,19 +147,17 @@ def integral(image: np.ndarray, transform: Similarity, resolution: int, filter: 
             taps = np.floor(at).astype(int)[:, :, None] + np.arange(-2, 4)  # [K, 2, 6]
             near = lanczos(at[:, :, None] - taps)
             near /= near.sum(axis=2, keepdims=True)
-            columns, rows = (
-                np.where(tap % (2 * size) < size, tap % (2 * size), 2 * size - 1 - tap % (2 * size))
-                for tap, size in ((taps[:, 0], width), (taps[:, 1], height))
-            )
+            columns, rows = (tap.clip(0, size - 1) for tap, size in ((taps[:, 0], width), (taps[:, 1], height)))
             values = np.einsum("kyx,ky,kx->k", image[rows[:, :, None], columns[:, None, :], 0], near[:, 1], near[:, 0])
             result[row, column] = (weight * values).sum() / weight.sum()
     return np.clip(result, 0, 255)
 
 
 @pytest.mark.parametrize("filter", ["lanczos", "area"])
-@pytest.mark.parametrize(("scale", "side"), [(3.3, 20), (1.0, 20), (0.7, 24), (0.4, 40), (1 / 8, 110), (1 / 14, 180)])
+@pytest.mark.parametrize(("scale", "side"), [(3.3, 20), (1.0, 21), (0.7, 30), (0.4, 50), (1 / 8, 161), (1 / 14, 281)])
 def test_the_resampling_is_the_integral(scale: float, side: int, filter: str) -> None:
-    image, transform = smooth_noise(side), similarity(scale, 0.35, (2.3, 0.7))
+    image, transform = smooth_noise(side), similarity(scale, 0.35, (0, 0))
+    transform = transform.then(similarity(1, 0, tuple((3.6, 3.3) - transform((side / 2, side / 2)))))
     expected = integral(image, transform, 8, filter, sub=max(8, int(1.5 / scale)))
     error = abs(warp(image, transform, 8, filter)[..., 0] - expected)
     assert error.mean() < 2.2 and error.max() < 8, (error.mean(), error.max())
@@ -185,7 +184,7 @@ def test_a_blob_lands_where_its_point_does(scale: float, filter: str) -> None:
     width = max(1.5, 3.0 / scale)
     blob = 250 * np.exp(-((x - side / 2) ** 2 + (y - side / 2) ** 2) / (2 * width**2))
     result = warp(blob.astype(np.uint8)[..., None], transform, 40, filter)[..., 0].astype(float)
-    mass = np.where(result > 40, result, 0)  # away from the mirrored border
+    mass = np.where(result > 40, result, 0)  # away from the border, which goes on outside
     rows, columns = np.mgrid[:40, :40]
     found = np.array([(mass * columns).sum(), (mass * rows).sum()]) / mass.sum()
     assert abs(found - aim).max() < 0.1, (found, aim)
@@ -206,12 +205,19 @@ def test_finest_stripes_become_grey_when_shrunk() -> None:
         assert abs(result[8:22, 12:25].astype(int) - 127).max() < 6
 
 
-def test_outside_is_the_mirror_image() -> None:
+def test_outside_the_border_goes_on() -> None:
     image = np.random.default_rng(2).integers(0, 256, (6, 6, 1), dtype=np.uint8)
     result = warp(image, similarity(1, 0, (4, 0)), 10)[:6]
-    assert (result[:, 4:] == image).all() and (result[:, :4] == image[:, 3::-1]).all()
+    assert (result[:, 4:] == image).all() and (result[:, :4] == image[:, :1]).all()
     far = warp(image, similarity(1, 0, (1e5, -1e5)), 10)
-    assert far.shape == (10, 10, 1)
+    assert (far == image[5, 0]).all()
+
+
+def test_how_much_lies_outside_by_hand() -> None:
+    assert share_outside(similarity(1, 0, (0, 0)), (8, 8, 3), 8) == 0
+    assert share_outside(similarity(1, 0, (4, 2)), (8, 8, 3), 8) == 1 - 0.5 * 0.75
+    assert share_outside(similarity(0.5, 0, (-0.25, -0.25)), (8, 16, 3), 8) == 0.5
+    assert share_outside(similarity(1, 1, (99, 0)), (8, 8, 3), 8) == 1
 
 
 def test_a_single_pixel_and_a_huge_shrinking() -> None:
