@@ -160,5 +160,57 @@ def check(data: str, features: str | None) -> None:
         click.echo(f"{len(found)} features of model {found.model}, mode {found.mode}, mean norm {found.norm:.2f}")
 
 
+@main.command(cls=Command)
+@option("--data", required=True, metavar="DIR|ZIP", help="Dataset with VIS/ and NIR/, or a folder a person.")
+@option("--dest", required=True, metavar="FILE", help="File to write: .zip, .rec, .tar or .bin.")
+@option(
+    "--format",
+    "kind",
+    required=True,
+    type=click.Choice(["zip", "rec", "webdataset", "bin"]),
+    help="Archive, RecordIO, WebDataset shards, or a benchmark of the pairs in --pairs.",
+)
+@option("--spectra", type=click.Choice(["vis", "nir", "vis+nir"]), help="Pictures to pack. [default: vis+nir]")
+@option("--shard-size", type=click.IntRange(1), metavar="N", help="Samples a shard. [default: one shard]")
+@option("--pairs", metavar="FILE", help="With --format bin: LFW's pairs.txt, or lines of two pictures and 1 or 0.")
+@option("--resolution", type=int, metavar="PIXELS", help="With --format bin: side of the pictures. [default: 112]")
+@option("--align", is_flag=True, help="With --format bin: find the faces and bring them onto ArcFace's template.")
+@option("--detector", metavar="PATH", help="MTCNN's weights: a folder or wheel. [default: installed facenet-pytorch]")
+@option("--overwrite", is_flag=True, help="Replace what is there.")
+def pack(
+    data: str,
+    dest: str,
+    kind: str,
+    spectra: str | None,
+    shard_size: int | None,
+    pairs: str | None,
+    resolution: int | None,
+    align: bool,
+    detector: str | None,
+    overwrite: bool,
+) -> None:
+    """Put a dataset, or a verification benchmark, into one file that others read, too (docs/formats.md)."""
+    from torch_utils import packing
+
+    given = {"--spectra": spectra, "--shard-size": shard_size, "--pairs": pairs, "--resolution": resolution}
+    packing.check_options(kind, {**given, "--align": align or None, "--detector": detector})
+    packing.check_target(dest, kind, overwrite)
+    if kind == "bin":
+        from arcface.detection import FaceDetector
+        from arcface.pack_benchmark import pack_benchmark
+
+        faces = FaceDetector.load(detector) if align else None
+        count = pack_benchmark(data, pairs or "", dest, 112 if resolution is None else resolution, faces)
+        click.echo(f"{count} pairs in {dest}")
+        return
+    found = packing.open_packable(data, (spectra or "vis+nir").split("+"))
+    if kind == "webdataset":
+        files = packing.pack_shards(found, dest, shard_size)
+        dest = str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1].name}"
+    else:
+        (packing.pack_zip if kind == "zip" else packing.pack_rec)(found, dest)
+    click.echo(f"{len(found.order)} samples of {len(found.identities)} people, {spectra or 'vis+nir'}, in {dest}")
+
+
 if __name__ == "__main__":
     main()

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import shutil
-import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -28,7 +27,6 @@ from dnnlib.errors import UserError
 from dnnlib.files import (
     FolderLock,
     StrPath,
-    atomic_path,
     atomic_write_bytes,
     atomic_write_json,
     claim_folder,
@@ -38,6 +36,7 @@ from dnnlib.files import (
 from dnnlib.progress import progress
 from dnnlib.workers import map_in_order
 from torch_utils.image_tree import CAPTURES, ImageTree, content_digest, encode_png, exif_orientation
+from torch_utils.packing import write_zip
 from torch_utils.spectra import SPECTRA
 
 MARKER = "prepare.json"  # what the folder's pictures were made from
@@ -295,7 +294,8 @@ def prepare(
         )
         atomic_write_json(folder / DESCRIPTION, description)
         if zipped:
-            _pack(folder, [DESCRIPTION, *sorted(name for name, _ in hashes)], target)
+            packed = [DESCRIPTION, *sorted(name for name, _ in hashes)]
+            write_zip(target, ((name, (folder / name).read_bytes()) for name in packed))
     finally:
         lock.close()
     if zipped:
@@ -369,12 +369,3 @@ def _as_csv(failures: Iterable[Failure]) -> bytes:
     writer.writerow(Failure._fields)
     writer.writerows(failures)
     return buffer.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _pack(folder: Path, names: list[str], target: Path) -> None:
-    """A zip of stored files with one date, so that the same files give the same bytes."""
-    with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for name in names:
-            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            archive.writestr(info, (folder / name).read_bytes())
