@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_json, sha256_file
 from dnnlib.progress import progress
 from torch_utils.image_tree import encode_png
+from torch_utils.packing import record_path
 
 
 class Detector(Protocol):
@@ -60,7 +60,7 @@ def pack_benchmark(
     sides = zip(benchmark.first, benchmark.second, strict=True)
     write_bin(dest, [(encoded[first], encoded[second]) for first, second in sides], benchmark.same.tolist())
     atomic_write_json(
-        Path(dest).with_suffix(".json"),
+        record_path(dest),
         {
             "format": "bin",
             "source": str(data),

@@ -88,6 +88,11 @@ def check_target(dest: StrPath, format: str, overwrite: bool) -> None:
         raise UserError(f"--dest: {there[0]}: exists; --overwrite replaces it")
 
 
+def record_path(dest: StrPath) -> Path:
+    """The file beside a packed one that says what is in it, such as people.rec.json."""
+    return Path(f"{dest}.json")
+
+
 def open_packable(data: StrPath, spectra: Sequence[str], show_progress: bool = True) -> Packable:
     """Finds and decodes all pictures. Raises UserError, starting with --data, that names the first fault."""
     sources = {spectrum: open_pictures(data, spectrum) for spectrum in spectra}
@@ -204,7 +209,7 @@ def pack_rec(pack: Packable, dest: StrPath, show_progress: bool = True) -> None:
             write_pictures(records, index, pictures(), counts)
         except ValueError as error:
             raise UserError(f"--data: {pack.data}: {error}") from error
-    atomic_write_json(path.with_suffix(".json"), pack.record("rec"))
+    atomic_write_json(record_path(path), pack.record("rec"))
 
 
 # ----------------------------------------------------------------------------
@@ -239,7 +244,7 @@ def pack_shards(pack: Packable, dest: StrPath, shard_size: int | None, show_prog
     for file in before:
         if file not in written:
             file.unlink()
-    atomic_write_json(path.with_suffix(".json"), pack.record("webdataset"))
+    atomic_write_json(record_path(path), pack.record("webdataset"))
     return written
 
 

@@ -36,7 +36,7 @@ def test_pictures_of_the_right_size_keep_their_pixels(faces: Path) -> None:
     for mine, theirs in zip(packed.first.tolist() + packed.second.tolist(), [0, 2, 1, 1], strict=True):
         pixels = listed.pictures.decode(theirs)
         assert (packed.pictures.decode(mine) == pixels).all()
-    record = json.loads((faces / "x.json").read_text())
+    record = json.loads((faces / "x.bin.json").read_text())
     assert (record["spectra"], record["alignment"], record["resolution"]) == ("vis-nir", None, 32)
     again = CliRunner().invoke(main, [str(part) for part in arguments])
     assert again.exit_code == 2 and "exists; --overwrite" in again.stderr
@@ -68,7 +68,7 @@ def test_aligned_pictures_have_the_points_on_the_template(faces: Path) -> None:
     pack_benchmark(faces, faces / "p.txt", faces / "x.bin", 32, found, show_progress=False)
     same = open_benchmark(faces / "p.txt").pictures.decode(0).astype(int)
     assert np.abs(open_benchmark(faces / "x.bin").pictures.decode(0) - same).max() <= 1
-    assert json.loads((faces / "x.json").read_text())["alignment"] == ARCFACE_TEMPLATE.name
+    assert json.loads((faces / "x.bin.json").read_text())["alignment"] == ARCFACE_TEMPLATE.name
     with pytest.raises(UserError, match=r"VIS/a_0.png: .*; leave its pairs out"):
         pack_benchmark(faces, faces / "p.txt", faces / "y.bin", 32, Finds(None), show_progress=False)
     with pytest.raises(UserError, match=r"VIS/a_0.png: the points lie on one spot"):

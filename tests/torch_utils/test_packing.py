@@ -49,7 +49,7 @@ def test_packed_pictures_are_the_datasets(data: Path, tmp_path: Path, kind: str,
         people = ["a.b", "a.b", "c", "c", "c"] if kind == "zip" else ["0", "0", "1", "1", "1"]
         assert after.identities == people
     if kind != "zip":
-        assert json.loads(dest.with_suffix(".json").read_text())["identities"] == ["a.b", "c"]
+        assert json.loads(Path(f"{dest}.json").read_text())["identities"] == ["a.b", "c"]
     again = tmp_path / "again" / dest.name
     pack(data, again, kind, "--spectra", spectra)
     assert again.read_bytes() == dest.read_bytes()
