@@ -219,6 +219,8 @@ def begin_with(options: dict[str, Any]) -> dict[str, str] | None:
     if path is None:
         return None
     model = load_recognition(path, option="--init-from")
+    if model.arch not in ARCHITECTURES:
+        raise UserError(f"--init-from: {path}: a graph of its own cannot be trained; a .pth or .safetensors can")
     if model.color_order != "RGB":
         raise UserError(f"--init-from: {path}: takes {model.color_order}; training is in RGB")
     for name, own in (("backbone", model.arch), ("resolution", model.input_size)):

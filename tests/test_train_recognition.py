@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from arcface.weights import load_recognition
 from dnnlib.files import read_lines
 from torch_utils.image_tree import encode_png
+from torch_utils.recordio import LabelledPicture, write_pictures
 from train_recognition import main
 
 
@@ -130,3 +132,21 @@ def test_a_second_set_and_weights_to_begin_with(data: Path, tmp_path: Path) -> N
     assert "on 48 vis pictures of 12 people" in result.output
     other = run(*common, *start, "--backbone", "r10n", "--outdir", tmp_path / "three")
     assert other.exit_code == 2 and "--backbone: r10n, but --init-from" in other.stderr
+
+
+def test_a_rec_trains_to_the_weights_of_its_folder(data: Path, tmp_path: Path) -> None:
+    """VIS and NIR in one .rec, person by person; in the folder's order once more, the batches are the same pictures."""
+    people = [f"{person:03d}" for person in range(6)]
+    pictures = [
+        LabelledPicture(label, name.lower(), (data / name / f"{person}_{sample}.png").read_bytes())
+        for label, person in enumerate(people)
+        for sample in range(4)
+        for name in ("VIS", "NIR")
+    ]
+    write_pictures(tmp_path / "train.rec", tmp_path / "train.idx", pictures, [8] * 6)
+    common: list[object] = ["--spectra", "vis+nir", "--backbone", "mbfn", "--batch", 8, "--steps", 2, "--device", "cpu"]
+    for source, out in ((data, "folder"), (tmp_path / "train.rec", "rec")):
+        result = run("--data", source, "--outdir", tmp_path / out, *common)
+        assert result.exit_code == 0, result.output
+    models = [load_recognition(tmp_path / out / "recognition.safetensors") for out in ("folder", "rec")]
+    assert models[0].fingerprint == models[1].fingerprint
