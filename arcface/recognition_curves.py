@@ -21,7 +21,7 @@ def draw_curves(outdir: Path) -> None:
     curves |= {f"{metric}, tested": lines for metric, lines in tested(outdir).items()}
     figure = Figure(figsize=(9, 2.4 * len(curves)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(curves), 1, squeeze=False)[:, 0]
+    axes = figure.subplots(len(curves), 1, squeeze=False, sharex=True)[:, 0]
     for axis, (title, lines) in zip(axes, curves.items(), strict=True):
         axis.set_ylabel(title)
         axis.grid(alpha=0.3)

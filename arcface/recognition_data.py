@@ -281,18 +281,27 @@ def read_batches(
 ) -> Generator[torch.Tensor, None, None]:
     """uint8 [B, 3, S, S] for each array of indices [B]; the same whatever `workers` and `in_memory` are.
 
-    in_memory: decode everything first, once. workers: processes that decode; 0: this one does.
+    in_memory: decode everything once, before this returns. workers: processes that decode; 0: this one does.
     Closing the generator ends the workers. Raises UserError that names a picture that cannot be read.
     """
     data = SizedPictures(pictures, size)
-    if not in_memory:
-        for found in _loader(data, batches, workers):
-            yield _sound(found)
-        return
-    kept = _decode_all(data, workers, show_progress)  # by source, uint8 [n, C, S, S]
+    if in_memory:
+        return _kept(pictures, _decode_all(data, workers, show_progress), batches)
+    return _streamed(data, batches, workers)
+
+
+def _streamed(data: SizedPictures, batches: Iterable[np.ndarray], workers: int) -> Generator[torch.Tensor, None, None]:
+    for found in _loader(data, batches, workers):
+        yield _sound(found)
+
+
+def _kept(
+    pictures: TrainingPictures, kept: list[torch.Tensor], batches: Iterable[np.ndarray]
+) -> Generator[torch.Tensor, None, None]:
+    """kept: uint8 [n, C, S, S] of each source."""
     starts = np.searchsorted(pictures.owners, np.arange(len(kept)))
     for batch in batches:
-        images = torch.empty(len(batch), 3, size, size, dtype=torch.uint8)
+        images = torch.empty(len(batch), 3, *kept[0].shape[2:], dtype=torch.uint8)
         for owner, own in enumerate(kept):
             mine = pictures.owners[batch] == owner  # [B]
             images[mine] = own[batch[mine] - starts[owner]].expand(-1, 3, -1, -1)

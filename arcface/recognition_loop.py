@@ -106,6 +106,8 @@ def _steps(
     """All steps that are left; whether none is left now."""
     config, rank, world = trainer.config, distributed.rank(), distributed.world_size()
     left = range(trainer.steps_done, config.steps)
+    if not left:
+        return True
     whole = (batch_indices(config, len(pictures), step) for step in left)
     mine = (batch[rank::world] for batch in whole)
     reading = read_batches(
@@ -113,6 +115,7 @@ def _steps(
     )
     options: dict[str, Any] = {"total": config.steps, "initial": left.start, "unit": "step", "show": show_progress}
     bar = progress(left, desc="train recognition", **options)
+    recorder.since = time.perf_counter()
     with contextlib.closing(reading) as batches:
         for step in bar:
             indices = batch_indices(config, len(pictures), step)
