@@ -318,8 +318,12 @@ def benchmark_lines(model: RecognitionModel, benchmarks: list[Benchmark], outdir
     lines = []
     scored = score_benchmarks(model, benchmarks)
     for one in scored:
-        constant = {"num_real": one.pictures, "num_pairs": len(one.same), "seconds": round(one.seconds, 2)}
-        for metric, value in verify(one.scores, one.same, one.folds).figures().items():
+        found = verify(one.scores, one.same, one.folds)
+        for note in found.notes():
+            click.echo(f"{one.name}: {note}", err=True)
+        counts = {"num_real": one.pictures, "num_pairs": len(one.same), "num_folds": len(found.fold_accuracies)}
+        constant = {**counts, "seconds": round(one.seconds, 2)}
+        for metric, value in found.figures().items():
             if value is not None:
                 named = {"metric": metric, "benchmark": one.name, "spectrum": one.spectra, "value": value}
                 lines.append({**named, **constant})

@@ -111,7 +111,8 @@ def test_benchmarks_after_training_and_without(data: Path, tmp_path: Path) -> No
     assert {"accuracy", "accuracy_sd", "eer"} <= set(last)
     assert all(line["benchmark"] == "pairs-vis-nir" and line["spectrum"] == "vis-nir" for line in lines)
     assert all(line["num_pairs"] == 12 and line["resize"] == "bilinear-antialias-32-rgb" for line in lines)
-    assert "pairs-vis-nir vis-nir" in first.output
+    assert "pairs-vis-nir vis-nir" in first.output and "6 non-mated pairs are too few" in first.stderr
+    assert all(line["num_folds"] == 10 for line in lines)
     refused = run("--rec-model", out / "recognition.safetensors", "--outdir", out, *common)
     assert refused.exit_code == 2 and "holds a run" in refused.stderr
     second = run("--rec-model", out / "recognition.safetensors", "--outdir", tested, *common)
