@@ -11,6 +11,7 @@ from dnnlib.progress import progress
 from torch_utils.feature_file import FILE_NAME, load_features, save_features
 from torch_utils.image_tree import PairedTree
 from torch_utils.pair_check import check_features, check_pairs
+from torch_utils.spectra import SPECTRA
 
 
 @click.group(cls=Group)
@@ -104,7 +105,9 @@ def prepare(
 
 @main.command(cls=Command)
 @option("--data", required=True, metavar="DIR|ZIP", help="Pairs: a folder or zip with VIS/ and NIR/.")
-@option("--rec-model", required=True, metavar="FILE", help="Recognition model (.safetensors or arcface_torch .pth).")
+@option(
+    "--rec-model", required=True, metavar="FILE", help="Recognition model: .safetensors, arcface_torch's .pth, .onnx."
+)
 @option("--rec-arch", metavar="NAME", help="Its architecture, where the weights' shapes leave it open.")
 @option(
     "--mode",
@@ -116,10 +119,26 @@ def prepare(
 @option(
     "--out", metavar="FILE", help=f"Features file (.safetensors, or ArcBiFaceGAN's .json). [default: DATA/{FILE_NAME}]"
 )
+@option("--spectrum", default="vis", type=click.Choice(list(SPECTRA)), help="The pictures that are embedded.")
+@option("--batch", default=64, type=click.IntRange(1), help="Pictures at a time; it changes the speed only.")
+@option(
+    "--workers",
+    type=click.IntRange(0),
+    help="Processes that read pictures; 0 is none besides this one. None: one a processor, 8 at most.",
+)
 @option("--device", default="auto", help="Device: auto, cpu, cuda, cuda:1.")
 @option("--overwrite", is_flag=True, help="Replace a features file that exists.")
 def features(
-    data: str, rec_model: str, rec_arch: str | None, mode: str, out: str | None, device: str, overwrite: bool
+    data: str,
+    rec_model: str,
+    rec_arch: str | None,
+    mode: str,
+    out: str | None,
+    spectrum: str,
+    batch: int,
+    workers: int | None,
+    device: str,
+    overwrite: bool,
 ) -> None:
     """Compute the ArcFace identity features that training is conditioned on."""
     from arcface.embed import embed_dataset
@@ -133,12 +152,15 @@ def features(
     model = load_recognition(rec_model, device=str(pick_device(device)), arch=rec_arch)
     if target.exists() and not overwrite:
         known = load_features(target, "--out")
-        if (known.model, known.mode) != (model.fingerprint, mode):
-            raise UserError(f"--out: {target}: holds mode {known.mode} of model {known.model}; --overwrite replaces it")
+        if (known.model, known.mode, known.spectrum) != (model.fingerprint, mode, spectrum):
+            raise UserError(
+                f"--out: {target}: holds mode {known.mode} of {known.spectrum} pictures by model {known.model}, "
+                f"and {rec_model} is {model.fingerprint}; --overwrite replaces it"
+            )
         check_features(known, tree, "--out")
         click.echo(f"Nothing to do: {target} holds the features of this model already.")
         return
-    found = embed_dataset(model, tree, mode=mode)
+    found = embed_dataset(model, tree, spectrum, mode, batch, workers=workers)
     save_features(target, found)
     click.echo(f"{len(found)} features, mean norm {found.norm:.2f}, of model {found.model} in {target}")
 

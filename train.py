@@ -189,7 +189,7 @@ def prepare(
     path = Path(features) if features else Path(data) / FILE_NAME
     feature_set = load_features(path)
     check_features(feature_set, tree)
-    if chosen and rec_model is not None:
+    if rec_model is not None:
         refuse_other_model(feature_set, f"--features: {path}", load_recognition(rec_model).fingerprint, rec_model)
     facts = DatasetFacts(summary.resolution, summary.pairs, feature_set.features.shape[1])
     options = TrainingOptions(gpus=gpus, resume=resume, cuda=_on_gpu(device, dry_run), **rest)

@@ -1,26 +1,34 @@
 """Pictures -> identity features, in batches, the same whatever the batch size (FACTS.md, "Identity features").
 
-The raw feature of the network is what the generator is conditioned on; comparisons normalise it first.
+The raw feature of the network is what the generator is conditioned on; comparisons normalise it first. Pictures on
+disk are read by processes of their own, which bring them to the network's size and hand over whole batches of bytes,
+so that the network's process has nothing else to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
 
-from arcface.preprocess import preprocess
+from arcface.preprocess import normalise, resize
 from arcface.weights import RecognitionModel
 from dnnlib.errors import UserError
 from dnnlib.progress import progress
+from torch_utils import stop_signals
 from torch_utils.feature_file import FeatureSet
 from torch_utils.image_tree import PairedTree
+from torch_utils.picture_source import PictureSource, TreePictures
 
 Picture = np.ndarray | torch.Tensor
+MOST_WORKERS = 8  # by default; a GPU's worth of 112x112 pictures
 
 
-@torch.inference_mode()
 def embed(
     model: RecognitionModel,
     images: torch.Tensor | Iterable[Picture],
@@ -29,7 +37,7 @@ def embed(
     show_progress: bool = False,
     total: int | None = None,
 ) -> np.ndarray:
-    """Embeds pictures.
+    """Embeds pictures in memory, or as an iterable brings them.
 
     Args:
         model: from load_recognition.
@@ -47,38 +55,136 @@ def embed(
     """
     if total is None and isinstance(images, torch.Tensor | Sequence):
         total = len(images)
-    batches = _prepared_batches(model, images, batch_size)  # [B, 3, S, S] each
-    bars = None if total is None else -(-total // batch_size)
+    batches: Iterator[torch.Tensor]
+    if isinstance(images, torch.Tensor):
+        batches = (resize(part.to(model.device), model.input_size) for part in images.split(batch_size) if len(part))
+    else:
+        batches = _batches_of(images, model.input_size, batch_size)
+    return _embed_batches(model, batches, None if total is None else -(-total // batch_size), flip, show_progress)
+
+
+@torch.inference_mode()
+def _embed_batches(
+    model: RecognitionModel, batches: Iterable[torch.Tensor], total: int | None, flip: bool, show_progress: bool
+) -> np.ndarray:
+    """Resized batches [B, C, S, S] -> features; `total` of them."""
     features: list[np.ndarray] = []
-    for batch in progress(batches, desc="embed", total=bars, unit="batch", show=show_progress):
-        raw = _forward(model, batch)  # [B, 512]
+    for batch in progress(batches, desc="embed", total=total, unit="batch", show=show_progress):
+        x = normalise(batch.to(model.device, non_blocking=True), model.color_order)  # [B, 3, S, S]
+        raw = _forward(model, x)  # [B, 512]
         if flip:
-            raw = raw + _forward(model, batch.flip(3))
+            raw = raw + _forward(model, x.flip(3))
         features.append(raw.cpu().numpy())
     return np.concatenate(features) if features else np.zeros((0, model.num_features), dtype=np.float32)
 
 
-def _prepared_batches(
-    model: RecognitionModel, images: torch.Tensor | Iterable[Picture], batch_size: int
-) -> Iterator[torch.Tensor]:
-    """Preprocessed batches [B, 3, S, S] on the model's device."""
-    if isinstance(images, torch.Tensor):
-        for part in images.split(batch_size):
-            yield preprocess(part.to(model.device), model.input_size, model.color_order)
-        return
+def _forward(model: RecognitionModel, x: torch.Tensor) -> torch.Tensor:
+    return model.backbone(x.contiguous(memory_format=torch.channels_last))
+
+
+def _batches_of(images: Iterable[Picture], size: int, batch_size: int) -> Iterator[torch.Tensor]:
     waiting: list[torch.Tensor] = []
     for image in images:
-        picture = image if isinstance(image, torch.Tensor) else torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        waiting.append(preprocess(picture[None].to(model.device), model.input_size, model.color_order))
+        waiting.append(_fitted(image, size))
         if len(waiting) == batch_size:
-            yield torch.cat(waiting)
+            yield _stacked(waiting)
             waiting = []
     if waiting:
-        yield torch.cat(waiting)
+        yield _stacked(waiting)
 
 
-def _forward(model: RecognitionModel, batch: torch.Tensor) -> torch.Tensor:
-    return model.backbone(batch.contiguous(memory_format=torch.channels_last))
+def _fitted(picture: Picture, size: int) -> torch.Tensor:
+    """One picture at the network's size, [S, S, C] in 0 to 255."""
+    if isinstance(picture, np.ndarray):
+        picture = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [C, H, W]
+    return resize(picture[None], size)[0].permute(1, 2, 0)  # [S, S, C]
+
+
+def _stacked(pictures: list[torch.Tensor]) -> torch.Tensor:
+    """[S, S, C] each -> [B, C, S, S], in the order of memory that convolutions like on a CPU. Only a batch in which
+    not all are bytes, or not all grey, is brought to one kind."""
+    if len({picture.dtype for picture in pictures}) > 1:
+        pictures = [picture.to(torch.float32) for picture in pictures]
+    if len({picture.shape[2] for picture in pictures}) > 1:
+        pictures = [picture.expand(-1, -1, 3) for picture in pictures]
+    return torch.stack(pictures).permute(0, 3, 1, 2)  # [B, C, S, S]
+
+
+# ----------------------------------------------------------------------------
+# Pictures on disk.
+
+
+class _Batches(Dataset):
+    """Batch i of a source's pictures at the network's size; the user's mistake comes as a value, because DataLoader
+    would wrap an exception in a traceback of many lines."""
+
+    def __init__(self, source: PictureSource, size: int, batch_size: int) -> None:
+        self.source, self.size, self.batch_size = source, size, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.source) // self.batch_size)
+
+    def __getitem__(self, number: int) -> torch.Tensor | UserError:
+        indices = range(number * self.batch_size, min((number + 1) * self.batch_size, len(self.source)))
+        try:
+            return _stacked([_fitted(self.source.decode(index), self.size) for index in indices])
+        except UserError as error:
+            return UserError(str(error))
+
+
+def default_workers() -> int:
+    """As many processes as this one may use processors, within reason."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, available)
+
+
+def embed_source(
+    model: RecognitionModel,
+    source: PictureSource,
+    batch_size: int = 64,
+    workers: int | None = None,
+    flip: bool = False,
+    show_progress: bool = False,
+) -> np.ndarray:
+    """Embeds pictures from disk, in the source's order; at most a few batches of them are in memory.
+
+    Args:
+        workers: processes that read, with one thread of torch each; 0: this one does. None: default_workers().
+        batch_size, flip, show_progress: as `embed` has them.
+
+    Returns:
+        float32 [N, 512], raw, in order.
+
+    Raises:
+        UserError: a picture that cannot be read, by name, or a reading process that was killed.
+    """
+    batches = _Batches(source, model.input_size, batch_size)
+    count = min(default_workers() if workers is None else workers, len(batches))
+    # Where the system forks (Linux), a process starts in milliseconds; it only decodes and resizes, on one thread.
+    options: dict[str, Any] = {"prefetch_factor": 2, "worker_init_fn": stop_signals.ignore} if count else {}
+    generator = torch.Generator().manual_seed(0)  # the loader's seeds leave the program's random numbers alone
+    pinned = model.device.type == "cuda"
+    loader = DataLoader(batches, batch_size=None, num_workers=count, pin_memory=pinned, generator=generator, **options)
+    try:
+        with contextlib.closing(_read(loader)) as read:
+            return _embed_batches(model, read, len(batches), flip, show_progress)
+    except RuntimeError as error:  # DataLoader's, which may come at any point of the program
+        if "DataLoader worker" not in str(error):
+            raise
+    # Raised out here, so that it does not hold on to the other processes through its context.
+    raise UserError(
+        "--workers: a process that reads pictures was killed, most often because memory ran out; "
+        "fewer --workers or a smaller --batch need less"
+    )
+
+
+def _read(loader: DataLoader) -> Generator[torch.Tensor, None, None]:
+    """The loader's batches. Its processes end with this generator, whatever ends it: left to the garbage collector,
+    they would be waited for in vain."""
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise UserError(str(batch))
+        yield batch
 
 
 # ----------------------------------------------------------------------------
@@ -92,6 +198,7 @@ def embed_dataset(
     mode: str = "all",
     batch_size: int = 64,
     show_progress: bool = True,
+    workers: int | None = None,
 ) -> FeatureSet:
     """Features of a dataset, for identity_features.safetensors.
 
@@ -99,17 +206,18 @@ def embed_dataset(
         spectrum: 'vis' or 'nir', the pictures that are embedded.
         mode: 'all': a feature a picture; 'one': for each identity the feature of the picture that is most
             similar to its others (highest mean cosine; the first of equals).
+        batch_size, workers: as `embed_source` has them.
 
     Raises:
         UserError: a picture that cannot be read.
     """
     if mode not in ("all", "one"):
         raise UserError(f"--mode: {mode!r}; all or one")
-    images = (tree.decode(spectrum, name) for name in tree.names)
-    features = embed(model, images, batch_size, show_progress=show_progress, total=len(tree))
+    source = TreePictures(tree.trees[spectrum], spectrum, by_folder=False)
+    features = embed_source(model, source, batch_size, workers, show_progress=show_progress)
     chosen = list(range(len(tree))) if mode == "all" else most_typical(features, tree.identities)
     names = [tree.names[index] for index in chosen]
-    return FeatureSet(features[chosen], names, model=model.fingerprint, mode=mode)
+    return FeatureSet(features[chosen], names, model=model.fingerprint, mode=mode, spectrum=spectrum)
 
 
 def most_typical(features: np.ndarray, identities: Sequence[str]) -> list[int]:

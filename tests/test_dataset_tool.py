@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from arcface.backbones import build_backbone
+from arcface.weights import load_recognition, save_recognition
 from dataset_tool import main
-from torch_utils.feature_file import FILE_NAME, FeatureSet, save_features
+from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features, save_features
 from torch_utils.image_tree import encode_png
 
 
@@ -129,3 +132,86 @@ def test_example_with_benchmarks(tmp_path: Path) -> None:
     assert [benchmark.spectra for benchmark in found] == ["nir-nir", "vis-nir", "vis-vis"]
     assert all(benchmark.same.sum() == 20 == len(benchmark.same) // 2 for benchmark in found)
     assert run(*arguments, "--pairs", 40).exit_code == 0
+
+
+# ----------------------------------------------------------------------------
+# features
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "recognition.safetensors"
+    save_recognition(path, build_backbone("mbfn", 32), "mbfn", 32)
+    return path
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for folder, channels in (("VIS", 3), ("NIR", 1)):
+        (tmp_path / "noise" / folder).mkdir(parents=True)
+        for name in ("1_0.png", "1_1.png", "2_0.png"):
+            pixels = rng.integers(0, 256, (32, 32, channels), dtype=np.uint8)
+            (tmp_path / "noise" / folder / name).write_bytes(encode_png(pixels))
+    return tmp_path / "noise"
+
+
+def test_features_of_either_spectrum_with_all_that_belongs_to_them(noise: Path, model: Path, tmp_path: Path) -> None:
+    found = {}
+    for spectrum in ("vis", "nir"):
+        out = tmp_path / f"{spectrum}.safetensors"
+        arguments = ("--spectrum", spectrum, "--batch", 2, "--workers", 1, "--out", out, "--device", "cpu")
+        result = run("features", "--data", noise, "--rec-model", model, *arguments)
+        assert result.exit_code == 0, result.output
+        found[spectrum] = load_features(out)
+        assert found[spectrum].spectrum == spectrum and found[spectrum].model == load_recognition(model).fingerprint
+    assert not np.allclose(found["vis"].features, found["nir"].features)
+    again = run("features", "--data", noise, "--rec-model", model, "--out", tmp_path / "vis.safetensors")
+    assert again.exit_code == 0 and "Nothing to do" in again.output
+    other = run("features", "--data", noise, "--rec-model", model, "--out", tmp_path / "nir.safetensors")
+    assert other.exit_code == 2 and "holds mode all of nir pictures" in other.stderr
+
+
+def test_features_of_another_model_are_not_taken_for_this_ones(noise: Path, model: Path) -> None:
+    save_features(noise / FILE_NAME, FeatureSet(np.eye(3, dtype=np.float32), ["1_0.png", "1_1.png", "2_0.png"], "else"))
+    result = run("features", "--data", noise, "--rec-model", model)
+    assert result.exit_code == 2 and "by model else" in result.stderr and str(model) in result.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_picture_ends_features_with_one_line(noise: Path, model: Path, workers: int) -> None:
+    (noise / "VIS" / "1_1.png").write_bytes(SOUND[:50])
+    result = run("features", "--data", noise, "--rec-model", model, "--workers", workers, "--batch", 1)
+    error = [line for line in result.stderr.replace("\r", "\n").split("\n") if line.startswith("Error")]
+    assert result.exit_code == 2 and len(error) == 1 and "VIS/1_1.png: broken picture" in error[0]
+    assert not (noise / FILE_NAME).exists()
+
+
+class Evil:
+    """Makes a file when a careless loader reads it."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.marker,)
+
+
+def test_broken_models_end_features_with_one_line(noise: Path, model: Path, tmp_path: Path) -> None:
+    content = model.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[: len(content) // 2])
+    torch.save({"conv1.weight": Evil(tmp_path / "ran")}, tmp_path / "evil.pth")
+    torch.save(load_recognition(model).backbone.state_dict(), tmp_path / "narrow.pth")
+    (tmp_path / "not.onnx").write_bytes(b"no model")
+    for arguments, words in (
+        ((tmp_path / "cut.safetensors",), "truncated"),
+        ((tmp_path / "evil.pth",), "refused"),
+        ((tmp_path / "narrow.pth",), "input size"),
+        ((tmp_path / "not.onnx",), "not an ONNX model"),
+        ((model, "--rec-arch", "r50"), "r50 takes 112x112 pictures, not 32x32"),
+        ((model, "--rec-arch", "r51"), "--rec-arch: unknown architecture"),
+    ):
+        result = run("features", "--data", noise, "--rec-model", *arguments)
+        assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert not (tmp_path / "ran").exists() and not (noise / FILE_NAME).exists()

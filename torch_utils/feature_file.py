@@ -15,6 +15,7 @@ from safetensors.numpy import save
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_bytes
 from torch_utils.image_tree import split_name
+from torch_utils.spectra import SPECTRA
 
 FILE_NAME = "identity_features.safetensors"
 MODES = ("all", "one")
@@ -26,14 +27,16 @@ HEADER_KEY = "identity_features"
 class FeatureSet:
     """Features of a dataset's pictures.
 
-    features: float32 [N, C], raw. names: N picture names relative to VIS/. model: fingerprint of the recognition
-    model. mode: 'all' (a feature a picture) or 'one' (the most typical feature of each identity).
+    features: float32 [N, C], raw. names: N picture names relative to VIS/ or NIR/. model: fingerprint of the
+    recognition model. mode: 'all' (a feature a picture) or 'one' (the most typical feature of each identity).
+    spectrum: whose pictures were embedded.
     """
 
     features: np.ndarray
     names: list[str]
     model: str
     mode: str = "all"
+    spectrum: str = "vis"
     identities: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +85,7 @@ def save_features(path: StrPath, features: FeatureSet) -> None:
         "names": features.names,
         "recognition_model": features.model,
         "mode": features.mode,
+        "spectrum": features.spectrum,
         "norm": features.norm,
     }
     tensors = {"features": np.ascontiguousarray(features.features, dtype=np.float32)}
@@ -103,10 +107,10 @@ def _load_safetensors(path: StrPath, where: str) -> FeatureSet:
         with safe_open(str(path), framework="numpy") as file:
             header = json.loads((file.metadata() or {})[HEADER_KEY])
             values = file.get_tensor("features").astype(np.float32)
-        names, mode = header["names"], header["mode"]
-        if mode not in MODES or not all(isinstance(name, str) for name in names):
+        names, mode, spectrum = header["names"], header["mode"], header.get("spectrum", "vis")
+        if mode not in MODES or spectrum not in SPECTRA or not all(isinstance(name, str) for name in names):
             raise ValueError(f"mode {mode!r}")
-        return FeatureSet(values, names, header["recognition_model"], mode)
+        return FeatureSet(values, names, header["recognition_model"], mode, spectrum)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{where}: not a file of identity features ({error})") from error
 

@@ -1,13 +1,18 @@
-"""Embedding: order, batches, flip, and the choice of the most typical feature."""
+"""Embedding: order, batches, flip, reading processes, and the choice of the most typical feature."""
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from arcface.backbones import build_backbone
-from arcface.embed import embed, embed_dataset, most_typical
+from arcface.embed import embed, embed_dataset, embed_source, most_typical
 from arcface.preprocess import preprocess
 from arcface.weights import RecognitionModel, load_recognition, save_recognition
 from dnnlib.errors import UserError
@@ -34,11 +39,12 @@ def test_it_is_the_bare_network_on_preprocessed_pictures(model: RecognitionModel
     np.testing.assert_allclose(embed(model, images), expected, atol=1e-5)
 
 
-def test_batch_size_does_not_matter(model: RecognitionModel, images: torch.Tensor) -> None:
-    whole = embed(model, images, batch_size=64)
+@settings(max_examples=15, deadline=None)
+@given(size=st.integers(1, 13), flip=st.booleans())
+def test_batch_size_does_not_matter(model: RecognitionModel, images: torch.Tensor, size: int, flip: bool) -> None:
+    whole = embed(model, images, batch_size=64, flip=flip)
     assert whole.shape == (11, 512) and whole.dtype == np.float32
-    for size in (1, 4, 11):
-        np.testing.assert_allclose(embed(model, images, batch_size=size), whole, atol=1e-5)
+    np.testing.assert_allclose(embed(model, images, batch_size=size, flip=flip), whole, atol=1e-5)
 
 
 def test_iterables_of_arrays_and_of_several_sizes(model: RecognitionModel, images: torch.Tensor) -> None:
@@ -98,3 +104,74 @@ def test_features_of_a_dataset(model: RecognitionModel, tree: PairedTree) -> Non
 def test_an_unknown_mode_is_the_users_mistake(model: RecognitionModel, tree: PairedTree) -> None:
     with pytest.raises(UserError, match="--mode"):
         embed_dataset(model, tree, mode="some", show_progress=False)
+
+
+# ----------------------------------------------------------------------------
+# Reading processes.
+
+
+class Noise:
+    """Pictures of several sizes, computed where they are read; picture `broken` cannot be, picture `deadly` kills."""
+
+    def __init__(self, channels: int = 3, count: int = 7, broken: int = -1, deadly: int = -1) -> None:
+        self.names = [f"p/{i}.png" for i in range(count)]
+        self.identities = ["p"] * count
+        self.spectrum = "vis" if channels == 3 else "nir"
+        self.channels, self.broken, self.deadly = channels, broken, deadly
+
+    def decode(self, index: int) -> np.ndarray:
+        if index == self.broken:
+            raise UserError(f"{self.names[index]}: broken picture")
+        if index == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        side = 32 if index % 3 else 40 + index
+        return np.random.default_rng(index).integers(0, 256, (side, side, self.channels), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("workers", "batch"), [(0, 3), (2, 3), (2, 64), (None, 1)])
+def test_reading_processes_change_nothing(
+    model: RecognitionModel, channels: int, workers: int | None, batch: int
+) -> None:
+    source = Noise(channels)
+    expected = embed(model, [source.decode(index) for index in range(len(source))], flip=True)
+    before = torch.get_rng_state()
+    found = embed_source(model, source, batch, workers, flip=True)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_no_pictures_give_no_features(model: RecognitionModel) -> None:
+    assert embed_source(model, Noise(count=0)).shape == (0, 512)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_cannot_be_read_is_named_in_one_line(model: RecognitionModel, workers: int) -> None:
+    with pytest.raises(UserError) as caught:
+        embed_source(model, Noise(broken=4), 2, workers)
+    assert str(caught.value) == "p/4.png: broken picture"
+    assert not multiprocessing.active_children()
+
+
+def test_a_killed_reader_is_one_line(model: RecognitionModel) -> None:
+    with pytest.raises(UserError, match="--workers: a process that reads pictures was killed") as caught:
+        embed_source(model, Noise(deadly=5), 2, 2)
+    assert "\n" not in str(caught.value)
+
+
+def test_reading_does_not_run_ahead_of_the_network(model: RecognitionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    source = Noise(count=6)
+
+    def decode(self: Noise, index: int) -> np.ndarray:
+        events.append("read")
+        return np.zeros((32, 32, 3), np.uint8)
+
+    monkeypatch.setattr(Noise, "decode", decode)
+    hook = model.backbone.register_forward_hook(lambda *_: events.append("network"))
+    embed_source(model, source, 2, 0)
+    hook.remove()
+    assert events == ["read", "read", "network"] * 3
