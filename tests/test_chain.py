@@ -202,6 +202,7 @@ def test_mistakes_are_one_line_and_make_nothing(chain: dict[str, Any], tmp_path:
     assert "--rec-model" in refused(train.main, *common, "--rec-model", tmp_path / "none.safetensors")
     features = load_features(chain["people"] / "identity_features.safetensors")
     save_features(tmp_path / "other.safetensors", dataclasses.replace(features, model="0123456789abcdef"))
-    said = refused(train.main, *common, *model, "--features", tmp_path / "other.safetensors")
-    assert "0123456789abcdef" in said and "other.safetensors" in said
+    for metrics in ((), ("--metrics", "none")):
+        said = refused(train.main, *common, *model, *metrics, "--features", tmp_path / "other.safetensors")
+        assert "0123456789abcdef" in said and "other.safetensors" in said
     assert not outdir.exists()
