@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -16,30 +16,20 @@ from arcface.backbones import ARCHITECTURES
 from arcface.benchmarks import Benchmark, find_benchmarks
 from arcface.heads import HEADS
 from arcface.recognition_augment import PARTS
-from arcface.recognition_config import (
-    DEFAULT_EPOCHS,
-    DEFAULTS,
-    MILESTONES,
-    PRECISIONS,
-    SCHEDULES,
-    DataFacts,
-    RecognitionConfig,
-    build_config,
-)
-from arcface.recognition_data import SPECTRA_CHOICES, PictureSet, TrainingPictures, available_spectra, open_set
+from arcface.recognition_config import DEFAULT_EPOCHS, DEFAULTS, MILESTONES, PRECISIONS, SCHEDULES
+from arcface.recognition_data import SPECTRA_CHOICES, PictureSet
 from arcface.recognition_loop import Evaluation, train_recognition
+from arcface.recognition_plan import Plan, describe, make_plan
 from arcface.recognition_run import (
     DET_FILE,
     LOG_FILE,
     METRICS_FILE,
     MODEL_FILE,
-    check_run,
     enter_run,
     enter_test,
     write_metrics,
 )
 from arcface.recognition_tests import embed_people, repeatable
-from arcface.recognition_trainer import count_parameters
 from arcface.verification import score_benchmarks
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.cli import Command, option
@@ -159,83 +149,11 @@ def main(
     if dry_run:
         rank, size = launchers_place()
         if rank == 0:
-            plan = prepare(size if gpus is None else gpus, device, dry_run, **options)
+            plan = make_plan(options, size if gpus is None else gpus, device, dry_run)
             click.echo(json.dumps(describe(plan), indent=2))
         return
     world = find_world(gpus, device)
-    launch(world, partial(prepare, world.size, device, dry_run, **options), work)
-
-
-class Plan(NamedTuple):
-    """What all processes must know to do the same work, checked."""
-
-    config: RecognitionConfig
-    pictures: TrainingPictures
-    held_out: PictureSet | None
-    outdir: Path
-    device: str
-    workers: int
-    overwrite: bool
-    allow_tf32: bool
-    benchmarks: Sequence[str]
-
-
-def prepare(gpus: int, device: str, dry_run: bool, **options: Any) -> Plan:
-    """Checks the inputs, in one process, before anything is made."""
-    learned, held_out = open_set(options["data"], options["spectra"]).split(options["holdout"])
-    sets = [learned]
-    if options["real"] is not None:
-        spectra = options["real_spectra"] or available_spectra(options["real"], options["spectra"], "--real")
-        sets.append(open_set(options["real"], spectra, "--real"))
-    elif options["real_spectra"] is not None:
-        raise UserError("--real-spectra: says which pictures of --real are trained on; there is no --real")
-    if options["workers"] < 0:
-        raise UserError(f"--workers: {options['workers']}; 0 or more")
-    pictures = TrainingPictures(sets)
-    for path in options["benchmarks"]:
-        find_benchmarks(path)
-    start = begin_with(options)
-    facts = DataFacts(len(pictures), pictures.decode(0).shape[0], {**pictures.record(), "holdout": options["holdout"]})
-    pick = distributed.named_device if dry_run and device != "auto" else distributed.pick_device
-    config = build_config(facts, options, gpus, pick(device).type == "cuda", start)
-    outdir = Path(options["outdir"])
-    check_run(config, outdir, options["overwrite"])
-    return Plan(
-        config,
-        pictures,
-        held_out,
-        outdir,
-        device,
-        options["workers"],
-        options["overwrite"],
-        options["allow_tf32"],
-        options["benchmarks"],
-    )
-
-
-def begin_with(options: dict[str, Any]) -> dict[str, str] | None:
-    """--init-from: path and fingerprint; fills in --backbone and --resolution, or refuses another one."""
-    path = options["init_from"]
-    if path is None:
-        return None
-    model = load_recognition(path, option="--init-from")
-    if model.arch not in ARCHITECTURES:
-        raise UserError(f"--init-from: {path}: a graph of its own cannot be trained; a .pth or .safetensors can")
-    if model.color_order != "RGB":
-        raise UserError(f"--init-from: {path}: takes {model.color_order}; training is in RGB")
-    for name, own in (("backbone", model.arch), ("resolution", model.input_size)):
-        if options[name] not in (None, own):
-            raise UserError(f"--{name}: {options[name]}, but --init-from: {path} has {own}; leave the option out")
-        options[name] = own
-    return {"path": str(path), "fingerprint": model.fingerprint}
-
-
-def describe(plan: Plan) -> dict[str, Any]:
-    """What a dry run prints."""
-    config = plan.config
-    backbone, head = count_parameters(config, plan.pictures.classes)
-    counts = {"backbone_parameters": backbone, "head_parameters": head}
-    return {**config.to_json(), **counts, "classes": plan.pictures.classes, "pictures": len(plan.pictures)}
+    launch(world, partial(make_plan, options, world.size, device), work)
 
 
 def work(plan: Plan, stop: StopSignals) -> None:
