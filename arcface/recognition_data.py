@@ -34,6 +34,7 @@ from torch_utils.spectra import SPECTRA
 
 SPECTRA_CHOICES: dict[str, tuple[str, ...]] = {"vis": ("vis",), "nir": ("nir",), "vis+nir": ("vis", "nir")}
 MEMORY_BYTES = 1 << 30  # of decoded pictures, in each process; larger sets are streamed
+DIGESTED = 16  # pictures whose pixels count in the digest: all of a large set would take too long
 READ_AT_ONCE = 64  # pictures, where all are decoded before the training
 
 
@@ -185,20 +186,22 @@ class TrainingPictures(Dataset):
         return {**first, **({"real": others[0]} if others else {}), "digest": self.digest()}
 
     def digest(self) -> str:
-        """16 hex digits that tell whether a run goes on with the same pictures: names, labels, and what dataset.json or
-        the archive's size says of the content. No picture is read."""
+        """16 hex digits that tell whether a run goes on with the same pictures, wherever they lie: names, labels, the
+        pixels of a few, and what dataset.json or the archive's size says of the content."""
         sha = hashlib.sha256(json.dumps([part.spectra for part in self.sets]).encode())
         for part in self.sets:
-            sha.update(_content_of(Path(part.path)).encode())
+            sha.update(_content_of(Path(part.path), part.option).encode())
         for index, label in enumerate(self.labels.tolist()):
             sha.update(f"{self.name(index)}\x1f{label}\n".encode())
+        for index in np.linspace(0, len(self) - 1, min(DIGESTED, len(self))).astype(int).tolist():
+            sha.update(self.decode(index).tobytes())
         return sha.hexdigest()[:16]
 
 
-def _content_of(path: Path) -> str:
+def _content_of(path: Path, option: str) -> str:
     if path.is_file():
         return str(path.stat().st_size)
-    described = read_json(path / "dataset.json", "--data") if (path / "dataset.json").is_file() else {}
+    described = read_json(path / "dataset.json", option) if (path / "dataset.json").is_file() else {}
     return str(described.get("content_digest", "")) if isinstance(described, dict) else ""
 
 

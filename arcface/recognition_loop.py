@@ -72,7 +72,7 @@ def train_recognition(
     trainer = distributed.everywhere(lambda: _trainer(config, pictures.classes, device, outdir))
     remedy = "a smaller batch, or more GPUs, would do"
     with (
-        torch.random.fork_rng(devices=[] if device.type == "cpu" else None),
+        torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]),
         full_disk_named(outdir),
         full_memory_named("--batch", remedy),
         contextlib.closing(_Recorder(trainer, outdir, pictures.record(), evaluate, writes)) as recorder,

@@ -46,12 +46,19 @@ def check_run(config: RecognitionConfig, outdir: Path, overwrite: bool = False) 
     before = _read_config(outdir)
     if overwrite:
         return
-    values = json.loads(json.dumps(config.to_json()))
+    values, before = _without_paths(json.loads(json.dumps(config.to_json()))), _without_paths(before)
     changed = sorted(key for key in {*values, *before} if values.get(key) != before.get(key) and key not in MAY_CHANGE)
     if changed:
         raise UserError(
             f"--outdir: {outdir} holds a run with another {changed[0]}; choose another folder or use --overwrite"
         )
+
+
+def _without_paths(value: Any) -> Any:
+    """Pictures and weights may move (to a node's own disk): their digests tell whether they are the same."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_paths(part) for key, part in value.items() if key != "path"}
 
 
 def open_run(config: RecognitionConfig, outdir: Path) -> None:

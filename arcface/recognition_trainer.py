@@ -53,9 +53,12 @@ class RecognitionTrainer:
             backbone.load_state_dict(weights)
         self.backbone = distributed.to_device(backbone, device)
         self.head = head.to(device)
-        self.parameters = [p for p in [*self.backbone.parameters(), *head.parameters()] if p.requires_grad]
-        decayed = [p for p in self.parameters if p.ndim > 1]
-        others = [p for p in self.parameters if p.ndim <= 1]
+        named = [*self.backbone.named_parameters(), *head.named_parameters()]
+        named = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+        self.parameters = [parameter for _, parameter in named]
+        # A ViT's places and mask token have several axes, too, but no product is formed with them.
+        decayed = [parameter for name, parameter in named if parameter.ndim > 1 and name.endswith("weight")]
+        others = [parameter for name, parameter in named if parameter.ndim <= 1 or not name.endswith("weight")]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
@@ -63,7 +66,8 @@ class RecognitionTrainer:
     def step(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
         """One batch, of which images uint8 [N, 3, S, S] and labels long [N] are this process's share.
 
-        Returns loss and accuracy of the whole batch, the gradient's norm and the learning rate, on every process.
+        Returns loss and accuracy of the whole batch, the gradient's norm and the learning rate, on every process; in
+        fp16 also `skipped`: 1 where the gradient has overflowed and the step was left out.
         Raises UserError where loss or gradient are not finite; weights and momentum are then as they were.
         """
         config, rank, world = self.config, distributed.rank(), distributed.world_size()
@@ -86,22 +90,23 @@ class RecognitionTrainer:
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
         means = distributed.all_reduce_mean(torch.stack([loss.detach(), accuracy]))
         loss_value, accuracy_value, norm_value = torch.cat([means, norm[None]]).tolist()
-        self._check(loss_value, norm_value)
+        skipped = self._overflows(loss_value, norm_value)
         rate = learning_rate(config, self.steps_done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.scaler.step(self.optimizer)  # not where half precision has overflowed
         self.scaler.update()
         self.steps_done += 1
-        return {"loss": loss_value, "accuracy": accuracy_value, "grad_norm": norm_value, "lr": rate}
+        measured = {"loss": loss_value, "accuracy": accuracy_value, "grad_norm": norm_value, "lr": rate}
+        return {**measured, "skipped": float(skipped)} if config.precision == "fp16" else measured
 
-    def _check(self, loss: float, norm: float) -> None:
+    def _overflows(self, loss: float, norm: float) -> bool:
+        """Whether half precision alone has broken the gradient, which a lower loss scale mends. Raises NotFinite."""
         overflows = self.config.precision == "fp16" and math.isfinite(loss) and not math.isfinite(norm)
         self.skipped = self.skipped + 1 if overflows else 0
-        if overflows and self.skipped < MAX_SKIPPED:
-            return
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        if self.skipped >= MAX_SKIPPED or not (math.isfinite(loss) and (overflows or math.isfinite(norm))):
             raise NotFinite(f"the loss is {loss:g} and the gradient's norm {norm:g}")
+        return overflows
 
     def model(self, training: Mapping[str, Any]) -> RecognitionModel:
         """The backbone as it is now, in evaluation mode until the next step."""

@@ -84,7 +84,12 @@ def test_small_sets_are_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fits_memory(found, 32) and not fits_memory(found, 33)
 
 
-def test_the_digest_tells_names_labels_spectra_and_content(data: Path) -> None:
+def test_the_digest_tells_names_labels_spectra_and_content(data: Path, tmp_path: Path) -> None:
+    first = pictures(data, "vis").digest()
+    data = data.rename(tmp_path / "moved")
+    assert pictures(data, "vis").digest() == first
+    write_pair(data, NAMES[0], 100)
+    assert pictures(data, "vis").digest() != first
     digests = {pictures(data, "vis").digest(), pictures(data, "nir").digest()}
     (data / "dataset.json").write_text('{"content_digest": "abc"}')
     digests.add(pictures(data, "vis").digest())

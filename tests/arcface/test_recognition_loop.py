@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from arcface import recognition_data
+from arcface import recognition_data, recognition_trainer
 from arcface.heads import HEADS
 from arcface.recognition_config import RecognitionConfig
+from arcface.recognition_data import TrainingPictures
 from arcface.recognition_loop import train_recognition
 from arcface.recognition_run import METRICS_FILE, MODEL_FILE, remove_run
 from arcface.recognition_trainer import NotFinite, RecognitionTrainer
@@ -91,6 +92,16 @@ def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> 
         train(tmp_path, dataclasses.replace(CONFIG, lr=0.01))
 
 
+def test_a_run_goes_on_where_its_pictures_have_moved_to(tmp_path: Path) -> None:
+    here = {"path": "here", "digest": "12", "real": {"path": "there", "pictures": 3}}
+    train(tmp_path, dataclasses.replace(CONFIG, data=here), stop_at=1)
+    moved = {**here, "path": "elsewhere", "real": {"path": "there, too", "pictures": 3}}
+    assert train(tmp_path, dataclasses.replace(CONFIG, data=moved), stop_at=1) is None
+    assert read_json(tmp_path / "config.json")["data"] == moved
+    with pytest.raises(UserError, match=r"--outdir: .* another data"):
+        train(tmp_path, dataclasses.replace(CONFIG, data={**moved, "digest": "13"}))
+
+
 def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_no_state(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, lr=1e30, warmup=0.0, clip=1e30)
     with pytest.raises(UserError, match=r"--lr: step \d: the loss is .*(VIS|NIR)/\d_\d\.png.* and 4 more"):
@@ -120,8 +131,7 @@ def test_bfloat16_keeps_weights_and_the_head_in_float32(head: str) -> None:
     trainer.head.register_forward_hook(lambda module, inputs, output: seen.append(output))
     convolution = next(module for module in trainer.backbone.modules() if isinstance(module, torch.nn.Conv2d))
     convolution.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    images = torch.stack([torch.from_numpy(found.decode(index)).permute(2, 0, 1) for index in range(8)])
-    measured = trainer.step(images, torch.from_numpy(found.labels[:8]))
+    measured = trainer.step(*first_batch(found))
     assert [values.dtype for values in seen] == [torch.bfloat16, torch.float32]
     assert math.isfinite(measured["loss"]) and all(p.dtype == torch.float32 for p in trainer.parameters)
 
@@ -134,16 +144,55 @@ def test_float16_learns_on_a_gpu(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "stats.jsonl")[-1]["accuracy"] > 0.9
 
 
-def test_overflow_in_float16_is_skipped_a_while_and_then_told() -> None:
+def first_batch(found: TrainingPictures) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.stack([torch.from_numpy(found.decode(index)).permute(2, 0, 1) for index in range(8)])
+    return images, torch.from_numpy(found.labels[:8])
+
+
+def halves(scale: float) -> RecognitionTrainer:
+    """A trainer in float16, which the CPU can do, too, whose loss is multiplied by `scale`."""
     trainer = RecognitionTrainer(dataclasses.replace(CONFIG, precision="fp16"), 4, torch.device("cpu"))
-    for _ in range(19):
-        trainer._check(1.0, math.inf)
-    with pytest.raises(NotFinite, match="gradient's norm inf"):
-        trainer._check(1.0, math.inf)
-    trainer._check(1.0, 2.0)
-    trainer._check(1.0, math.inf)  # the count begins again
-    with pytest.raises(NotFinite):
-        trainer._check(math.nan, 1.0)
+    trainer.scaler.load_state_dict({**trainer.scaler.state_dict(), "scale": scale})
+    return trainer
+
+
+def test_overflow_in_float16_leaves_steps_out_until_the_scale_fits() -> None:
+    trainer, batch = halves(2.0**20), first_batch(people())
+    before = [parameter.clone() for parameter in trainer.parameters]
+    measured: list[dict[str, float]] = []
+    while not measured or measured[-1]["skipped"]:
+        assert all(torch.equal(one, other) for one, other in zip(before, trainer.parameters, strict=True))
+        measured.append(trainer.step(*batch))
+    assert not any(math.isfinite(one["grad_norm"]) for one in measured[:-1]) and math.isfinite(
+        measured[-1]["grad_norm"]
+    )
+    assert trainer.scaler.get_scale() == 2.0 ** (21 - len(measured)) and trainer.steps_done == len(measured) > 1
+    assert all(parameter.isfinite().all() for parameter in trainer.parameters)
+    assert not torch.equal(before[0], trainer.parameters[0])
+
+
+def test_overflow_without_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognition_trainer, "MAX_SKIPPED", 3)
+    trainer, batch = halves(2.0**100), first_batch(people())
+    assert [trainer.step(*batch)["skipped"] for _ in range(2)] == [1, 1]
+    with pytest.raises(NotFinite, match="the loss is [0-9.]* and the gradient's norm (nan|inf)"):
+        trainer.step(*batch)
+
+
+def test_a_loss_that_is_not_finite_is_no_overflow() -> None:
+    trainer = halves(1.0)
+    with torch.no_grad():
+        trainer.parameters[0].fill_(math.nan)
+    with pytest.raises(NotFinite, match="the loss is nan"):
+        trainer.step(*first_batch(people()))
+
+
+def test_weights_decay_and_biases_norms_and_places_do_not() -> None:
+    config = dataclasses.replace(CONFIG, backbone="vit_t", input_size=112, dropout=0.0)
+    trainer = RecognitionTrainer(config, 4, torch.device("cpu"))
+    decayed, others = (group["params"] for group in trainer.optimizer.param_groups)
+    assert {parameter.ndim for parameter in decayed} == {2, 4} and len(decayed) == 12 * 4 + 2 + 1 + 1
+    assert {tuple(parameter.shape) for parameter in others if parameter.ndim > 1} == {(1, 144, 256), (1, 1, 256)}
 
 
 def test_tests_on_the_way_come_once_each_though_a_sitting_ends_amidst(tmp_path: Path) -> None:
