@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +19,10 @@ from arcface.preprocess import normalise, resize
 from arcface.weights import RecognitionModel
 from dnnlib.errors import UserError
 from dnnlib.progress import progress
-from torch_utils import stop_signals
 from torch_utils.feature_file import FeatureSet
 from torch_utils.image_tree import PairedTree
 from torch_utils.picture_source import PictureSource, TreePictures
+from torch_utils.readers import loader_options, lost_reader_named
 
 Picture = np.ndarray | torch.Tensor
 MOST_WORKERS = 8  # by default; a GPU's worth of 112x112 pictures
@@ -160,22 +159,14 @@ def embed_source(
     """
     batches = _Batches(source, model.input_size, batch_size)
     count = min(default_workers() if workers is None else workers, len(batches))
-    # Where the system forks (Linux), a process starts in milliseconds; it only decodes and resizes, on one thread.
-    options: dict[str, Any] = {"prefetch_factor": 2, "worker_init_fn": stop_signals.ignore} if count else {}
-    generator = torch.Generator().manual_seed(0)  # the loader's seeds leave the program's random numbers alone
     pinned = model.device.type == "cuda"
-    loader = DataLoader(batches, batch_size=None, num_workers=count, pin_memory=pinned, generator=generator, **options)
-    try:
+    loader = DataLoader(batches, batch_size=None, pin_memory=pinned, **loader_options(count, prefetch=2))
+
+    def work() -> np.ndarray:
         with contextlib.closing(_read(loader)) as read:
             return _embed_batches(model, read, len(batches), flip, show_progress)
-    except RuntimeError as error:  # DataLoader's, which may come at any point of the program
-        if "DataLoader worker" not in str(error):
-            raise
-    # Raised out here, so that it does not hold on to the other processes through its context.
-    raise UserError(
-        "--workers: a process that reads pictures was killed, most often because memory ran out; "
-        "fewer --workers or a smaller --batch need less"
-    )
+
+    return lost_reader_named(work)
 
 
 def _read(loader: DataLoader) -> Generator[torch.Tensor, None, None]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,9 @@ from arcface.preprocess import preprocess
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, read_json
 from dnnlib.progress import progress
-from torch_utils import stop_signals
 from torch_utils.images import to_uint8
 from torch_utils.picture_source import PictureSource, StoredPictures, open_pictures
+from torch_utils.readers import loader_options
 from torch_utils.spectra import SPECTRA
 
 SPECTRA_CHOICES: dict[str, tuple[str, ...]] = {"vis": ("vis",), "nir": ("nir",), "vis+nir": ("vis", "nir")}
@@ -241,20 +240,7 @@ def _as_is(batch: Any) -> Any:
 
 
 def _loader(data: SizedPictures, batches: Iterable[np.ndarray], workers: int) -> DataLoader:
-    options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
-    if workers and sys.platform == "linux":  # a child of `launch` would start them anew, which takes seconds each
-        options["multiprocessing_context"] = "fork"
-    # The loader draws a number for its workers' seeds from a generator of its own: training's stays untouched.
-    generator = torch.Generator().manual_seed(0)
-    return DataLoader(
-        data,
-        batch_sampler=_Batches(batches),
-        num_workers=workers,
-        collate_fn=_as_is,
-        generator=generator,
-        worker_init_fn=stop_signals.ignore,
-        **options,
-    )
+    return DataLoader(data, batch_sampler=_Batches(batches), collate_fn=_as_is, **loader_options(workers, prefetch=4))
 
 
 class _Batches:

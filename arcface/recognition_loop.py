@@ -33,6 +33,7 @@ from dnnlib.files import append_line, full_disk_named
 from dnnlib.progress import progress
 from torch_utils import distributed
 from torch_utils.backend import full_memory_named
+from torch_utils.readers import lost_reader_named
 
 Evaluation = Callable[[RecognitionModel], list[dict[str, Any]]]  # lines for metrics.jsonl
 
@@ -78,7 +79,7 @@ def train_recognition(
         contextlib.closing(_Recorder(trainer, outdir, pictures.record(), evaluate, writes)) as recorder,
     ):
         recorder.evaluate_if_due()
-        if not _steps(trainer, pictures, recorder, stop, workers, show_progress and writes):
+        if not lost_reader_named(lambda: _steps(trainer, pictures, recorder, stop, workers, show_progress and writes)):
             return None
         return recorder.finish()
 

@@ -3,9 +3,13 @@
 import dataclasses
 import itertools
 import math
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +23,7 @@ from arcface.recognition_trainer import NotFinite, RecognitionTrainer
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.errors import UserError
 from dnnlib.files import append_line, read_json, read_lines
-from tests.arcface.people import people
+from tests.arcface.people import NoisyPeople, people
 
 CONFIG = RecognitionConfig(
     backbone="mbfn", steps=6, batch=8, tick=2, snap=2, spectra="vis+nir", dropout=0.1, scale=16.0, margin=0.2, lr=0.05
@@ -107,6 +111,20 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_no_state(tmp_path: 
     with pytest.raises(UserError, match=r"--lr: step \d: the loss is .*(VIS|NIR)/\d_\d\.png.* and 4 more"):
         train(tmp_path, config)
     assert not (tmp_path / MODEL_FILE).exists()
+
+
+def test_a_killed_reader_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(self: NoisyPeople, index: int) -> np.ndarray:
+        if multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.images[index]
+
+    monkeypatch.setattr(NoisyPeople, "decode", decode)
+    for memory in (0, 1 << 30):  # streamed, and read before the first step
+        monkeypatch.setattr(recognition_data, "MEMORY_BYTES", memory)
+        with pytest.raises(UserError, match="^--workers: a process that reads pictures was killed"):
+            train(tmp_path / str(memory), workers=1)
+    assert not multiprocessing.active_children()
 
 
 def test_a_broken_state_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Processes that read pictures for a DataLoader: how they start, how they end, and what is said when one is lost."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from dnnlib.errors import UserError
+from torch_utils import stop_signals
+
+T = TypeVar("T")
+
+
+def loader_options(workers: int, prefetch: int) -> dict[str, Any]:
+    """Arguments of a DataLoader with so many processes, each of which reads `prefetch` batches ahead.
+
+    Where the system forks (Linux), a process starts in milliseconds; it only decodes and resizes, on one thread.
+    """
+    # The loader draws its processes' seeds from a generator of its own: the program's is left alone.
+    options: dict[str, Any] = {"num_workers": workers, "generator": torch.Generator().manual_seed(0)}
+    if workers:
+        options |= {"prefetch_factor": prefetch, "worker_init_fn": stop_signals.ignore}
+    if workers and sys.platform == "linux":  # the context, because a child of `launch` would start them anew
+        options["multiprocessing_context"] = "fork"
+    return options
+
+
+def lost_reader_named(work: Callable[[], T]) -> T:
+    """What `work` returns; a UserError where one of its reading processes was ended from outside."""
+    try:
+        return work()
+    except RuntimeError as error:  # DataLoader's, which may come at any point of the program
+        if "DataLoader worker" not in str(error):
+            raise
+    # Raised out here, so that it does not hold on to the other processes through its context.
+    raise UserError(
+        "--workers: a process that reads pictures was killed, most often because memory ran out; "
+        "fewer --workers or a smaller --batch need less"
+    )
