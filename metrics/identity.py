@@ -141,7 +141,11 @@ def eer(mated: ArrayLike, nonmated: ArrayLike) -> float:
     The curves are steps and seldom meet. Of the two neighbouring thresholds where FMR - FNMR changes its sign, the one
     with the smaller sum of errors counts, and the rate is the mean of both errors there (FVC2000, Maio et al. 2002).
     """
-    curve = roc(mated, nonmated)
+    return eer_of(roc(mated, nonmated))
+
+
+def eer_of(curve: Curve) -> float:
+    """`eer` of scores whose curve is there already: of many millions, sorting is the work."""
     after = int(np.argmax(curve.fmr <= curve.fnmr))  # first threshold where the curves have met or crossed
     before = max(after - 1, 0)
     if curve.fmr[after] == curve.fnmr[after]:
@@ -155,9 +159,13 @@ def fnmr_at_fmr(mated: ArrayLike, nonmated: ArrayLike, fmr: float) -> OperatingP
 
     With fewer than 1 / fmr non-mated scores the threshold lies over all of them. It is one of the scores, or +inf.
     """
+    return point_at_fmr(roc(mated, nonmated), fmr)
+
+
+def point_at_fmr(curve: Curve, fmr: float) -> OperatingPoint:
+    """`fnmr_at_fmr` of scores whose curve is there already."""
     if not 0 <= fmr <= 1:
         raise ValueError(f"fmr must lie in [0, 1], not {fmr}")
-    curve = roc(mated, nonmated)
     index = int(np.argmax(curve.fmr <= fmr))
     return OperatingPoint(float(curve.thresholds[index]), float(curve.fmr[index]), float(curve.fnmr[index]))
 
@@ -166,11 +174,11 @@ def error_rates(mated: Scores, nonmated: Scores) -> dict[str, float]:
     """Rates by name: EER, FNMR at FMR 1e-2, 1e-3 and 1e-4, both errors at the filter's threshold, mean - 2 sd of the
     mated scores, and the moments of both kinds of scores. An FMR that the non-mated scores are too few to tell is left
     out."""
-    point = fmr_fnmr_at(mated, nonmated, mated.mean() - 2 * mated.std())
+    curve, point = roc(mated, nonmated), fmr_fnmr_at(mated, nonmated, mated.mean() - 2 * mated.std())
     return {
-        "eer": eer(mated, nonmated),
+        "eer": eer_of(curve),
         **{
-            f"fnmr_at_fmr_1e-{power}": fnmr_at_fmr(mated, nonmated, 10.0**-power).fnmr
+            f"fnmr_at_fmr_1e-{power}": point_at_fmr(curve, 10.0**-power).fnmr
             for power in (2, 3, 4)
             if len(nonmated) >= 10**power
         },

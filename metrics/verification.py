@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnnlib.files import StrPath, atomic_path
-from metrics.identity import eer, fnmr_at_fmr, roc
+from metrics.identity import eer_of, point_at_fmr, roc
 
 FOLDS = 10
 FMRS = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
@@ -71,14 +71,15 @@ def verify(scores: ArrayLike, same: ArrayLike, folds: ArrayLike | None = None) -
     parts = contiguous_folds(len(values)) if folds is None else np.unique(np.asarray(folds), return_inverse=True)[1]
     accuracies, thresholds = fold_accuracies(values, truth, parts)
     mated, nonmated = values[truth], values[~truth]
+    curve = roc(mated, nonmated)
     return Verification(
         accuracy=float(accuracies.mean()),
         accuracy_sd=float(accuracies.std()),
         fold_accuracies=tuple(accuracies.tolist()),
         thresholds=tuple(thresholds.tolist()),
-        eer=eer(mated, nonmated),
+        eer=eer_of(curve),
         fnmr={
-            text: fnmr_at_fmr(mated, nonmated, fmr).fnmr if len(nonmated) * fmr >= 1 - 1e-9 else None
+            text: point_at_fmr(curve, fmr).fnmr if len(nonmated) * fmr >= 1 - 1e-9 else None
             for text, fmr in FMRS.items()
         },
         mated=len(mated),
@@ -164,7 +165,7 @@ def draw_det(path: StrPath, curves: Sequence[tuple[str, ArrayLike, ArrayLike]]) 
         floor = (0.5 / len(nonmated), 0.5 / len(mated))  # a rate of 0 has no deviate
         x = ndtri(np.clip(curve.fmr, floor[0], 1 - floor[0])[curve.fmr > 0])
         y = ndtri(np.clip(curve.fnmr, floor[1], 1 - floor[1])[curve.fmr > 0])
-        axes.plot(x, y, drawstyle="steps-post", linewidth=1.6, label=f"{label} (EER {eer(mated, nonmated):.2%})")
+        axes.plot(x, y, drawstyle="steps-post", linewidth=1.6, label=f"{label} (EER {eer_of(curve):.2%})")
     texts = [f"{100 * tick:g} %" for tick in DET_TICKS]
     for axis, name in ((axes.xaxis, "false match rate"), (axes.yaxis, "false non-match rate")):
         axis.set_ticks(ndtri(DET_TICKS), texts, fontsize=9)
