@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+import dataset_tool
 from arcface.weights import load_recognition
 from dnnlib.files import read_lines
 from torch_utils.image_tree import encode_png
-from torch_utils.recordio import LabelledPicture, write_pictures
 from train_recognition import main
 
 
@@ -135,19 +135,18 @@ def test_a_second_set_and_weights_to_begin_with(data: Path, tmp_path: Path) -> N
     assert other.exit_code == 2 and "--backbone: r10n, but --init-from" in other.stderr
 
 
-def test_a_rec_trains_to_the_weights_of_its_folder(data: Path, tmp_path: Path) -> None:
-    """VIS and NIR in one .rec, person by person; in the folder's order once more, the batches are the same pictures."""
-    people = [f"{person:03d}" for person in range(6)]
-    pictures = [
-        LabelledPicture(label, name.lower(), (data / name / f"{person}_{sample}.png").read_bytes())
-        for label, person in enumerate(people)
-        for sample in range(4)
-        for name in ("VIS", "NIR")
-    ]
-    write_pictures(tmp_path / "train.rec", tmp_path / "train.idx", pictures, [8] * 6)
-    common: list[object] = ["--spectra", "vis+nir", "--backbone", "mbfn", "--batch", 8, "--steps", 2, "--device", "cpu"]
-    for source, out in ((data, "folder"), (tmp_path / "train.rec", "rec")):
-        result = run("--data", source, "--outdir", tmp_path / out, *common)
+def test_every_format_trains_and_tests_like_its_folder(data: Path, tmp_path: Path) -> None:
+    """The same pictures in the same order: the same weights, and the same results across the spectra."""
+    places = {"folder": data, "rec": tmp_path / "a.rec", "webdataset": tmp_path / "a.tar", "zip": tmp_path / "a.zip"}
+    common: list[object] = ["--spectra", "vis+nir", "--backbone", "mbfn", "--batch", 8, "--steps", 2, "--holdout", 2]
+    found = []
+    for kind, place in places.items():
+        if kind != "folder":
+            packing = ["pack", "--data", str(data), "--dest", str(place), "--format", kind]
+            assert CliRunner().invoke(dataset_tool.main, packing).exit_code == 0
+        result = run("--data", place, "--outdir", tmp_path / kind, *common, "--device", "cpu")
         assert result.exit_code == 0, result.output
-    models = [load_recognition(tmp_path / out / "recognition.safetensors") for out in ("folder", "rec")]
-    assert models[0].fingerprint == models[1].fingerprint
+        lines = read_lines(tmp_path / kind / "metrics.jsonl")
+        mark = load_recognition(tmp_path / kind / "recognition.safetensors").fingerprint
+        found.append((mark, [(line["spectrum"], line["metric"], line["value"]) for line in lines]))
+    assert found == [found[0]] * 4 and {spectrum for spectrum, _, _ in found[0][1]} == {"vis", "nir", "vis-nir"}

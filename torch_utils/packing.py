@@ -200,8 +200,8 @@ def pack_rec(pack: Packable, dest: StrPath, show_progress: bool = True) -> None:
 
     def pictures() -> Iterator[LabelledPicture]:
         for index in progress(pack.order, desc="pack", unit="picture", show=show_progress):
-            for spectrum, source in pack.sources.items():
-                yield LabelledPicture(pack.labels[index], spectrum, _encoded(source, index)[0])
+            for place, (spectrum, source) in enumerate(pack.sources.items()):
+                yield LabelledPicture(pack.labels[index], spectrum, _encoded(source, index)[0], same_moment=place > 0)
 
     path = Path(dest)
     with atomic_path(path) as records, atomic_path(path.with_suffix(".idx")) as index:

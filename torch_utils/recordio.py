@@ -221,6 +221,7 @@ def decode_image_header(start: bytes) -> ImageHeader:
 class RecordPictures:
     """Pictures of one spectrum in a .rec, with the class number as the identity (a PictureSource).
 
+    A picture's name is its key or, where the record tells its spectrum, the id, which the pictures of one moment share.
     Records without a picture, such as InsightFace's header and identity records, are passed over. Where no record
     tells its spectrum, as in public files, all are taken to be of the one that is asked for.
 
@@ -251,7 +252,7 @@ class RecordPictures:
                     raise UserError(f"{where}: label {label} is no class number; 0, 1, 2, ... would be right")
                 known[label] = str(int(label))
             self._positions.append(position)
-            self.names.append(str(key))
+            self.names.append(str(header.id if header.id2 in SPECTRUM_IDS.values() else key))
             self.identities.append(known[label])
         if not self.names:
             raise UserError(f"{option}: {path}: no {SPECTRA[spectrum].folder} pictures in it")
@@ -273,7 +274,7 @@ class RecordPictures:
 
     def decode(self, index: int) -> np.ndarray:
         """uint8 [H, W, C], C as the spectrum has it. Raises UserError where it cannot be read."""
-        where = f"{self.file.path}: record {self.names[index]}"
+        where = f"{self.file.path}: record {self.file.keys[self._positions[index]]}"
         return decode_image(self.read(index), SPECTRA[self.spectrum].mode, where)
 
     def __len__(self) -> int:
@@ -286,6 +287,7 @@ class LabelledPicture(NamedTuple):
     label: int  # class number
     spectrum: str
     data: bytes
+    same_moment: bool = False  # as the picture before it, in another spectrum
 
 
 def write_pictures(record_path: Path, index_path: Path, pictures: Iterable[LabelledPicture], counts: list[int]) -> None:
@@ -293,7 +295,7 @@ def write_pictures(record_path: Path, index_path: Path, pictures: Iterable[Label
 
     Record 0 has the labels (number of pictures + 1, that + number of classes): the keys of the identity records.
     Pictures have the keys from 1 on, in order, and each class's identity record the first key and the one after the
-    last of its pictures.
+    last of its pictures. The id of pictures of one moment is the key of the first of them.
 
     Args:
         pictures: the classes one after the other, from class 0 on.
@@ -313,10 +315,12 @@ def write_pictures(record_path: Path, index_path: Path, pictures: Iterable[Label
 
         put(0, encode_image_record((float(total + 1), float(total + 1 + classes)), 0, 0))
         expected = [label for label, count in enumerate(counts) for _ in range(count)]
+        moment = 0
         for key, (picture, label) in enumerate(zip(pictures, expected, strict=True), 1):
             if picture.label != label:
                 raise ValueError(f"picture {key} is of class {picture.label} where one of class {label} is due")
-            put(key, encode_image_record(float(label), key, SPECTRUM_IDS[picture.spectrum], picture.data))
+            moment = moment if picture.same_moment else key
+            put(key, encode_image_record(float(label), moment, SPECTRUM_IDS[picture.spectrum], picture.data))
         begin = 1
         for label, count in enumerate(counts):
             put(total + 1 + label, encode_image_record((float(begin), float(begin + count)), total + 1 + label, 0))

@@ -48,6 +48,8 @@ def test_packed_pictures_are_the_datasets(data: Path, tmp_path: Path, kind: str,
         assert [before.read(index) for index in range(5)] == [after.read(index) for index in range(5)]
         people = ["a.b", "a.b", "c", "c", "c"] if kind == "zip" else ["0", "0", "1", "1", "1"]
         assert after.identities == people
+    if spectra == "vis+nir":  # tests across the spectra know the two pictures of one moment by their name
+        assert open_pictures(dest, "vis").names == open_pictures(dest, "nir").names
     if kind != "zip":
         assert json.loads(Path(f"{dest}.json").read_text())["identities"] == ["a.b", "c"]
     again = tmp_path / "again" / dest.name

@@ -79,8 +79,9 @@ def write(folder: Path, pictures: list[LabelledPicture], counts: list[int]) -> P
 
 
 def pair_file(folder: Path) -> Path:
-    order = [(0, "vis"), (0, "nir"), (1, "vis"), (1, "nir"), (1, "nir")]
-    pictures = [LabelledPicture(c, s, png(i, 3 if s == "vis" else 1)) for i, (c, s) in enumerate(order)]
+    """Class 1 has a NIR picture that stands alone."""
+    order = [(0, "vis", False), (0, "nir", True), (1, "vis", False), (1, "nir", True), (1, "nir", False)]
+    pictures = [LabelledPicture(c, s, png(i, 3 if s == "vis" else 1), same) for i, (c, s, same) in enumerate(order)]
     return write(folder, pictures, [2, 3])
 
 
@@ -106,7 +107,7 @@ def test_each_spectrum_is_found_with_shared_classes(tmp_path: Path) -> None:
     for index in (tmp_path / "a.idx", None):
         vis, nir = RecordPictures(path, "vis"), RecordPictures(path, "nir")
         assert (vis.names, vis.identities, len(vis)) == (["1", "3"], ["0", "1"], 2)
-        assert (nir.names, nir.identities) == (["2", "4", "5"], ["0", "1", "1"])
+        assert (nir.names, nir.identities) == (["1", "3", "5"], ["0", "1", "1"])
         assert vis.decode(1).shape == (4, 4, 3) and vis.decode(1).max() == 2
         assert nir.decode(2).shape == (4, 4, 1) and nir.decode(2).max() == 4
         assert nir.read(0) == png(1, 1)
