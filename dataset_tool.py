@@ -124,7 +124,7 @@ def prepare(
 @option(
     "--workers",
     type=click.IntRange(0),
-    help="Processes that read pictures; 0 is none besides this one. None: one a processor, 8 at most.",
+    help="Processes that read pictures; 0 is none besides this one. [default: one a processor, 8 at most]",
 )
 @option("--device", default="auto", help="Device: auto, cpu, cuda, cuda:1.")
 @option("--overwrite", is_flag=True, help="Replace a features file that exists.")

@@ -75,9 +75,9 @@ def find_captures(vis: ImageTree, nir: ImageTree, layout: str, pairs: StrPath | 
 
 def _matched(keys: dict[str, dict[tuple[str, str], str]]) -> Captures:
     """Pairs of the pictures with one key (identity, sample) in both spectra."""
-    both = sorted(keys["vis"].keys() & keys["nir"].keys())
-    alone = {s: sorted(name for key, name in own.items() if key not in set(both)) for s, own in keys.items()}
-    return Captures([Capture(*key, keys["vis"][key], keys["nir"][key]) for key in both], alone)
+    both = keys["vis"].keys() & keys["nir"].keys()
+    alone = {s: sorted(name for key, name in own.items() if key not in both) for s, own in keys.items()}
+    return Captures([Capture(*key, keys["vis"][key], keys["nir"][key]) for key in sorted(both)], alone)
 
 
 def _plain(text: str) -> str:

@@ -150,11 +150,12 @@ def draw_pairs(
     for name, identity in zip(names, identities, strict=True):
         people.setdefault(identity, []).append(name)
     rng = stream(seed, "verification pairs", *(list(SPECTRA).index(spectrum) for spectrum in spectra))
-    order = [list(people)[index] for index in rng.permutation(len(people))]
+    everybody = list(people.values())
+    order = [everybody[index] for index in rng.permutation(len(people))]
     first, second = (SPECTRA[spectrum].folder for spectrum in spectra)
     drawn: list[Pair] = []
     for fold in range(folds):
-        members = [people[identity] for identity in order[fold::folds]]
+        members = order[fold::folds]
         for same in (True, False):
             if count // (2 * folds) > _available(members, same, spectra[0] == spectra[1]):
                 raise UserError(
