@@ -86,7 +86,9 @@ def mated_nonmated(features: ArrayLike, labels: Sequence[object] | NDArray, bloc
 
 
 def mated_nonmated_across(
-    first: tuple[ArrayLike, Sequence[str], Sequence[str]], second: tuple[ArrayLike, Sequence[str], Sequence[str]]
+    first: tuple[ArrayLike, Sequence[str], Sequence[str]],
+    second: tuple[ArrayLike, Sequence[str], Sequence[str]],
+    block: int = 1024,
 ) -> tuple[Scores, Scores]:
     """Cosine of every feature of one spectrum with every one of another, split into mated and non-mated.
 
@@ -98,10 +100,15 @@ def mated_nonmated_across(
     for features, (_, identities, names) in ((rows, first), (columns, second)):
         if not len(features) == len(identities) == len(names):
             raise ValueError(f"{len(features)} features, {len(identities)} identities and {len(names)} names")
-    scores = np.clip(rows @ columns.T, -1, 1)  # [N, M]
-    same = np.asarray(first[1])[:, None] == np.asarray(second[1])[None, :]  # [N, M]
-    at_once = np.asarray(first[2])[:, None] == np.asarray(second[2])[None, :]  # [N, M]
-    return scores[same & ~at_once], scores[~same]
+    people, moments = (np.unique([*first[kind], *second[kind]], return_inverse=True)[1] for kind in (1, 2))  # [N + M]
+    mated: list[Scores] = [np.empty(0)]
+    nonmated: list[Scores] = [np.empty(0)]
+    for part in (slice(start, start + block) for start in range(0, len(rows), block)):
+        scores = np.clip(rows[part] @ columns.T, -1, 1)  # [B, M]
+        same, at_once = (codes[: len(rows)][part, None] == codes[None, len(rows) :] for codes in (people, moments))
+        mated.append(scores[same & ~at_once])
+        nonmated.append(scores[~same])
+    return np.concatenate(mated), np.concatenate(nonmated)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import numpy as np
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
+from dnnlib.progress import progress
 from torch_utils.image_tree import MAX_FILE_BYTES, decode_image
 from torch_utils.spectra import SPECTRA
 
@@ -236,7 +237,8 @@ class RecordPictures:
         self.identities: list[str] = []
         self._positions: list[int] = []
         known: dict[float, str] = {}  # one text a class, not one a picture
-        for position, key in enumerate(self.file.keys):
+        many = len(self.file) > 200_000  # a minute for some millions
+        for position, key in enumerate(progress(self.file.keys, desc="index", unit="record", show=many)):
             where = f"{option}: {path}: record {key}"
             try:
                 header = self._header(position)

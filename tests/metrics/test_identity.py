@@ -148,7 +148,8 @@ def test_scores_across_spectra_by_hand() -> None:
     """Pictures of one name, taken at once, are not compared."""
     vis = (np.array([[1.0, 0], [0, 1]]), ["a", "b"], ["a_0", "b_0"])
     nir = (np.array([[2.0, 0], [0.6, 0.8], [0, 1]]), ["a", "a", "b"], ["a_0", "a_1", "b_0"])
-    mated, nonmated = identity.mated_nonmated_across(vis, nir)
-    assert mated.tolist() == pytest.approx([0.6]) and sorted(nonmated) == pytest.approx([0, 0, 0.8])
+    for block in (1, 1024):
+        mated, nonmated = identity.mated_nonmated_across(vis, nir, block)
+        assert mated.tolist() == pytest.approx([0.6]) and sorted(nonmated) == pytest.approx([0, 0, 0.8])
     with pytest.raises(ValueError, match="2 features"):
         identity.mated_nonmated_across((vis[0], ["a"], ["a_0"]), nir)
