@@ -217,7 +217,8 @@ def people_lines(model: RecognitionModel, people: PictureSet) -> list[dict[str, 
     began, found = time.perf_counter(), embed_people(model, people)
     scores = {name: mated_nonmated(own.features, own.identities) for name, own in found.items()}
     if len(found) > 1:
-        scores["-".join(found)] = mated_nonmated_across(*found.values())
+        first, second = found.values()
+        scores["-".join(found)] = mated_nonmated_across(first, second)
     constant = {
         "num_real": sum(len(own.names) for own in found.values()),
         "num_identities": len(people.identities),

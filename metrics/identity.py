@@ -100,7 +100,8 @@ def mated_nonmated_across(
     for features, (_, identities, names) in ((rows, first), (columns, second)):
         if not len(features) == len(identities) == len(names):
             raise ValueError(f"{len(features)} features, {len(identities)} identities and {len(names)} names")
-    people, moments = (np.unique([*first[kind], *second[kind]], return_inverse=True)[1] for kind in (1, 2))  # [N + M]
+    people = np.unique([*first[1], *second[1]], return_inverse=True)[1]  # [N + M]
+    moments = np.unique([*first[2], *second[2]], return_inverse=True)[1]  # [N + M]
     mated: list[Scores] = [np.empty(0)]
     nonmated: list[Scores] = [np.empty(0)]
     for part in (slice(start, start + block) for start in range(0, len(rows), block)):
