@@ -32,7 +32,7 @@ from arcface.recognition_run import (
 from arcface.recognition_tests import embed_people, repeatable
 from arcface.verification import score_benchmarks
 from arcface.weights import RecognitionModel, load_recognition
-from dnnlib.cli import Command, option
+from dnnlib.cli import Command, option, refuse_others
 from dnnlib.errors import UserError
 from dnnlib.files import FolderLock, read_lines
 from dnnlib.logger import log_to
@@ -44,6 +44,7 @@ from torch_utils.launch import find_world, launch, launchers_place
 from torch_utils.memory import keep_freed_memory
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 
+TEST_OPTIONS = {"rec_model", "rec_arch", "benchmarks", "outdir", "device", "seed", "dry_run"}
 BACKBONES = ", ".join(ARCHITECTURES)
 HEAD_DEFAULTS = {
     part: ", ".join(f"{name} {getattr(kind, part):g}" for name, kind in HEADS.items() if getattr(kind, part))
@@ -142,7 +143,8 @@ def main(
     if (options["data"] is None) == (rec_model is None):
         raise UserError("--data: one of --data, to train on, and --rec-model, to test with, is needed")
     if rec_model is not None:
-        test_model(rec_model, rec_arch, options["benchmarks"], Path(options["outdir"]), device, options["seed"])
+        refuse_others(TEST_OPTIONS, "says how to train, and --rec-model is only tested; leave one of them out")
+        test_model(rec_model, rec_arch, options["benchmarks"], Path(options["outdir"]), device, options["seed"], dry_run)
         return
     if rec_arch is not None:
         raise UserError("--rec-arch: says what --rec-model is, and there is none; --backbone chooses what is trained")
@@ -250,11 +252,18 @@ def benchmark_lines(model: RecognitionModel, benchmarks: list[Benchmark], outdir
     return lines
 
 
-def test_model(path: str, arch: str | None, benchmarks: Sequence[str], outdir: Path, device: str, seed: int) -> None:
-    """The benchmarks alone, on a model that is there."""
+def test_model(
+    path: str, arch: str | None, benchmarks: Sequence[str], outdir: Path, device: str, seed: int, dry_run: bool
+) -> None:
+    """The benchmarks alone, on a model that is there. dry_run: only checks, and prints what it would do as JSON."""
     model = load_recognition(path, distributed.pick_device(device), arch)
     if not benchmarks:
         raise UserError("--rec-model: is tested on --benchmarks; name some, or --data to train a model")
+    if dry_run:
+        found = [one for where in benchmarks for one in find_benchmarks(where)]
+        counts = {one.name: {"spectra": one.spectra, "pairs": len(one.same)} for one in found}
+        click.echo(json.dumps({"model": model.fingerprint, "backbone": model.arch, "benchmarks": counts}, indent=2))
+        return
     evaluate = all_tests(None, benchmarks, outdir, seed)
     assert evaluate is not None, "there are benchmarks"
     enter_test(outdir)

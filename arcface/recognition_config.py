@@ -159,21 +159,27 @@ def _check_names(given: Mapping[str, Any]) -> None:
 
 
 def _check_ranges(given: Mapping[str, Any]) -> None:
-    """Lowest and highest value, and whether the lowest itself is one."""
+    """Each value within its bounds, which themselves belong to it or not. The upper ones keep float32 finite."""
     shares = {name for name in PARTS if name in ("flip", "crop", "low_res", "blur", "erase")}
-    ranges: dict[str, tuple[float, float, bool]] = {
-        **dict.fromkeys(("epochs", "steps", "lr", "scale", "eval_every", "tick", "snap"), (0, math.inf, False)),
-        **dict.fromkeys(("margin", "weight_decay", "clip", *PARTS), (0, math.inf, True)),
-        **dict.fromkeys(("warmup", "dropout", "momentum", *shares), (0, 1, True)),
-        "batch": (1, math.inf, False),
+    ranges: dict[str, tuple[float, float, str]] = {
+        **dict.fromkeys(("epochs", "eval_every", "lr", "scale"), (0, 1e6, "(]")),
+        **dict.fromkeys(("steps", "tick", "snap"), (0, 1e9, "(]")),
+        **dict.fromkeys(("weight_decay", "clip"), (0, 1e6, "[]")),
+        **dict.fromkeys(PARTS, (0, 5, "[]")),
+        "turn": (0, 180, "[]"),
+        "margin": (0, 10, "[]"),
+        **dict.fromkeys(("warmup", *shares), (0, 1, "[]")),
+        **dict.fromkeys(("dropout", "momentum"), (0, 1, "[)")),
+        "batch": (1, 1e9, "(]"),
     }
-    for name, (low, high, closed) in ranges.items():
+    for name, (low, high, (left, right)) in ranges.items():
         value = given.get(name)
         if value is None:
             continue
-        if not (math.isfinite(value) and (value > low or (closed and value == low)) and value <= high):
-            bound = f"{'at least' if closed else 'greater than'} {low:g}" + (f" and at most {high:g}" * (high == 1))
-            raise UserError(f"--{name.replace('_', '-')}: {value:g}; it must be {bound}")
+        if not (low < value < high or (left == "[" and value == low) or (right == "]" and value == high)):  # NaN, too
+            bound = f"{'at least' if left == '[' else 'greater than'} {low:g} and "
+            bound += f"{'at most' if right == ']' else 'less than'} {high:g}"
+            raise UserError(f"--{name.replace('_', '-')}: {value}; it must be {bound}")
 
 
 def _input_size(backbone: str, resolution: int | None, picture_size: int) -> int:
@@ -220,7 +226,7 @@ def _schedule(given: Mapping[str, Any], steps: int, per_epoch: int) -> dict[str,
         epochs = [float(part) for part in text.split(",")]
     except ValueError as error:
         raise UserError(f"--milestones: {text!r}; epochs with commas between them, such as 12,20,24") from error
-    places = tuple(round(epoch * per_epoch) if math.isfinite(epoch) else -1 for epoch in epochs)
+    places = tuple(round(epoch * per_epoch) if 0 < epoch < steps else -1 for epoch in epochs)  # NaN: -1
     if list(places) != sorted(set(places)) or places[0] <= 0 or places[-1] >= steps:
         raise UserError(f"--milestones: {text} must rise, from above 0 to below the {steps / per_epoch:g} epochs")
     return {"schedule": name, "milestones": places}

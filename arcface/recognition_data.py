@@ -307,7 +307,7 @@ def _decode_all(data: SizedPictures, workers: int, show_progress: bool) -> list[
             mine = np.flatnonzero(owners == owner)
             images = torch.empty(len(mine), SPECTRA[source.spectrum].channels, data.size, data.size, dtype=torch.uint8)
             parts = np.split(mine, range(READ_AT_ONCE, len(mine), READ_AT_ONCE))
-            for place, found in enumerate(_loader(data, parts, workers)):
+            for place, found in enumerate(_loader(data, parts, min(workers, len(parts)))):
                 part = _sound(found)[:, : images.shape[1]]
                 images[place * READ_AT_ONCE :][: len(part)] = part
                 bar.update(len(part))

@@ -16,6 +16,8 @@ from arcface.weights import load_recognition
 from dnnlib.errors import UserError
 from torch_utils import distributed
 
+MAX_WORKERS = 256  # all of them are started, whether there is work for them or not
+
 
 class Plan(NamedTuple):
     """What all processes must know to do the same work, checked."""
@@ -44,8 +46,10 @@ def make_plan(options: Mapping[str, Any], gpus: int, device: str, dry_run: bool 
     """
     learned, held_out = open_set(options["data"], options["spectra"]).split(options["holdout"])
     pictures = TrainingPictures([learned, *_second_set(options)])
-    if options["workers"] < 0:
-        raise UserError(f"--workers: {options['workers']}; 0 or more")
+    if not 0 <= options["workers"] <= MAX_WORKERS:
+        raise UserError(f"--workers: {options['workers']}; 0 to {MAX_WORKERS} is possible")
+    if options.get("eval_every") is not None and not options["holdout"] and not options["benchmarks"]:
+        raise UserError("--eval-every: there is nothing to test on; name --holdout or --benchmarks, too")
     for path in options["benchmarks"]:
         find_benchmarks(path)
     given, start = begin_with(options)

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -151,6 +152,12 @@ def read_state_dict(data: bytes, where: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix("module."): values for name, values in content.items()}
 
 
+BROKEN_CHECKPOINT = (  # what torch raises for a damaged file; its reader looks before it leaps nowhere
+    RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError,
+    MemoryError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+
+
 def read_checkpoint(data: bytes, where: str) -> Any:
     """What a PyTorch file holds: tensors, numbers, strings, lists and dicts of them, and nothing that runs.
 
@@ -160,7 +167,7 @@ def read_checkpoint(data: bytes, where: str) -> Any:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{where}: refused: not a file of weights only, or no PyTorch file at all") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except BROKEN_CHECKPOINT as error:
         raise UserError(f"{where}: truncated or not a PyTorch file; fetch or copy it again") from error
 
 

@@ -31,7 +31,7 @@ class _Option(click.Option):
     """
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        if value == "":
+        if value == "" or (isinstance(value, (list, tuple)) and "" in value):  # one of several
             raise UserError(f"{self.opts[0]}: the value is empty; give one, or leave the option out")
         return super().process_value(ctx, value)
 
@@ -44,8 +44,20 @@ class _Option(click.Option):
             self.opts = everything
 
 
+def refuse_others(allowed: set[str], why: str) -> None:
+    """Raises UserError for an option of the running command that was given and is none of the allowed parameters."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name not in allowed and context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+            raise UserError(f"{parameter.opts[0]}: {why}")
+
+
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """White space becomes blanks, and what a terminal would obey, as a hostile file's name may have it, is written out.
+    """
+    words = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in words)
 
 
 def explain(error: BaseException) -> int:

@@ -76,6 +76,11 @@ def test_mistakes_are_one_line_and_leave_nothing(data: Path, tmp_path: Path) -> 
         (("--data", data, "--batch", 8, "--init-from", tmp_path / "none.pth"), "--init-from"),
         (("--data", data, "--batch", 8, "--head", "softmax", "--scale", 3), "--scale"),
         (("--data", data, "--batch", 8, "--workers", -1), "--workers"),
+        (("--data", data, "--batch", 8, "--workers", 100000), "--workers"),
+        (("--data", data, "--batch", 8, "--eval-every", 1), "--eval-every"),
+        (("--data", data, "--batch", 8, "--benchmarks", ""), "--benchmarks: the value is empty"),
+        (("--rec-model", "x.pth", "--steps", 3, "--benchmarks", data), "--steps: says how to train"),
+        (("--rec-model", "x.pth", "--overwrite", "--benchmarks", data), "--overwrite: says how to train"),
         (("--data", data, "--batch", 9, "--gpus", 2, "--device", "cpu"), "--batch"),
     ]
     for arguments, word in cases:
@@ -115,6 +120,9 @@ def test_benchmarks_after_training_and_without(data: Path, tmp_path: Path) -> No
     assert all(line["num_folds"] == 10 for line in lines)
     refused = run("--rec-model", out / "recognition.safetensors", "--outdir", out, *common)
     assert refused.exit_code == 2 and "holds a run" in refused.stderr
+    plan = run("--rec-model", out / "recognition.safetensors", "--outdir", tested, *common, "--dry-run")
+    assert plan.exit_code == 0 and not tested.exists()
+    assert json.loads(plan.stdout)["benchmarks"] == {"pairs-vis-nir": {"spectra": "vis-nir", "pairs": 12}}
     second = run("--rec-model", out / "recognition.safetensors", "--outdir", tested, *common)
     assert second.exit_code == 0, second.output
     again = {line["metric"]: line["value"] for line in read_lines(tested / "metrics.jsonl")}

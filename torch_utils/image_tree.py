@@ -218,7 +218,7 @@ class ImageTree:
         if self._zip is None or self._zip[0] != os.getpid():
             try:
                 self._zip = (os.getpid(), zipfile.ZipFile(self.path))
-            except (OSError, zipfile.BadZipFile) as error:
+            except (OSError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
                 raise UserError(f"{self._option}: {self.path}: not a readable zip ({error})") from error
         return self._zip[1]
 

@@ -15,6 +15,8 @@ def command(gen_model: str, fail: str) -> None:
     """Do something."""
     if fail == "user":
         raise UserError("--gen-model: x: two\nlines")
+    if fail == "sly":
+        raise UserError("--gen-model: \x1b[2J\udca0 ü: hostile")
     if fail == "bug":
         raise RuntimeError("ours")
     click.echo(gen_model)
@@ -33,6 +35,11 @@ def test_the_users_mistake_is_one_line_and_status_2(arguments: list[str]) -> Non
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+
+
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    result = CliRunner().invoke(command, ["--gen-model", "a", "--fail", "sly"])
+    assert result.stderr == "Error: --gen-model: \\x1b[2J\\udca0 ü: hostile\n"
 
 
 def test_the_first_process_of_a_launcher_tells_what_all_have_met(monkeypatch: pytest.MonkeyPatch) -> None:

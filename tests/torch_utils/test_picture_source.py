@@ -55,3 +55,13 @@ def test_pictures_without_a_person_are_refused_by_name(tmp_path):
     with pytest.raises(UserError, match="no PNG or JPEG pictures"):
         (tmp_path / "empty").mkdir()
         open_pictures(tmp_path / "empty", "vis")
+
+
+def test_a_zip_that_asks_for_a_newer_reader_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("n01/0.png", b"x")
+    data = bytearray((tmp_path / "data.zip").read_bytes())
+    data[data.rfind(b"PK\x01\x02") + 6] = 255  # the version that is needed, in the directory at the end
+    (tmp_path / "data.zip").write_bytes(bytes(data))
+    with pytest.raises(UserError, match="data.zip: not a readable zip"):
+        open_pictures(tmp_path / "data.zip", "vis")
