@@ -7,6 +7,7 @@ import click
 
 from dnnlib.cli import Command, Group, option
 from dnnlib.errors import UserError
+from dnnlib.files import check_place
 from dnnlib.progress import progress
 from torch_utils.feature_file import FILE_NAME, load_features, save_features
 from torch_utils.image_tree import PairedTree
@@ -50,9 +51,11 @@ def example(
     nobody in common, half of the pairs of one person.
     """
     from example_faces.dataset import picture_names, write_dataset
-    from torch_utils.pair_files import draw_lists, write_pairs
+    from torch_utils.pair_files import check_list, draw_lists, write_pairs
 
     lists = {} if pairs is None else draw_lists(*picture_names(identities, samples, first_identity), pairs, seed)
+    for name, drawn in lists.items():
+        check_list(Path(dest) / name, drawn)
     write_dataset(Path(dest), seed, identities, samples, resolution, first_identity, workers)
     for name, drawn in lists.items():
         write_pairs(Path(dest) / name, drawn)
@@ -149,6 +152,7 @@ def features(
     if out is None and not Path(data).is_dir():
         raise UserError(f"--out: needed, because --data {data} is a zip")
     target = Path(out) if out else Path(data) / FILE_NAME
+    check_place(target, "--out")
     model = load_recognition(rec_model, device=str(pick_device(device)), arch=rec_arch)
     if target.exists() and not overwrite:
         known = load_features(target, "--out")

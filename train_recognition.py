@@ -144,7 +144,9 @@ def main(
         raise UserError("--data: one of --data, to train on, and --rec-model, to test with, is needed")
     if rec_model is not None:
         refuse_others(TEST_OPTIONS, "says how to train, and --rec-model is only tested; leave one of them out")
-        test_model(rec_model, rec_arch, options["benchmarks"], Path(options["outdir"]), device, options["seed"], dry_run)
+        test_model(
+            rec_model, rec_arch, options["benchmarks"], Path(options["outdir"]), device, options["seed"], dry_run
+        )
         return
     if rec_arch is not None:
         raise UserError("--rec-arch: says what --rec-model is, and there is none; --backbone chooses what is trained")
@@ -259,15 +261,13 @@ def test_model(
     model = load_recognition(path, distributed.pick_device(device), arch)
     if not benchmarks:
         raise UserError("--rec-model: is tested on --benchmarks; name some, or --data to train a model")
+    found = [one for where in benchmarks for one in find_benchmarks(where)]
     if dry_run:
-        found = [one for where in benchmarks for one in find_benchmarks(where)]
         counts = {one.name: {"spectra": one.spectra, "pairs": len(one.same)} for one in found}
         click.echo(json.dumps({"model": model.fingerprint, "backbone": model.arch, "benchmarks": counts}, indent=2))
         return
-    evaluate = all_tests(None, benchmarks, outdir, seed)
-    assert evaluate is not None, "there are benchmarks"
     enter_test(outdir)
-    lines = evaluate(model)
+    lines = [{**line, **repeatable(model, seed)} for line in benchmark_lines(model, found, outdir)]
     write_metrics(outdir, lines)
     show(lines)
 

@@ -172,13 +172,15 @@ def _check_ranges(given: Mapping[str, Any]) -> None:
         **dict.fromkeys(("dropout", "momentum"), (0, 1, "[)")),
         "batch": (1, 1e9, "(]"),
     }
-    for name, (low, high, (left, right)) in ranges.items():
+    for name, (low, high, ends) in ranges.items():
         value = given.get(name)
         if value is None:
             continue
-        if not (low < value < high or (left == "[" and value == low) or (right == "]" and value == high)):  # NaN, too
-            bound = f"{'at least' if left == '[' else 'greater than'} {low:g} and "
-            bound += f"{'at most' if right == ']' else 'less than'} {high:g}"
+        if not (
+            low < value < high or (ends[0] == "[" and value == low) or (ends[1] == "]" and value == high)
+        ):  # NaN, too
+            bound = f"{'at least' if ends[0] == '[' else 'greater than'} {low:g} and "
+            bound += f"{'at most' if ends[1] == ']' else 'less than'} {high:g}"
             raise UserError(f"--{name.replace('_', '-')}: {value}; it must be {bound}")
 
 

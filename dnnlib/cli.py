@@ -54,8 +54,7 @@ def refuse_others(allowed: set[str], why: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    """White space becomes blanks, and what a terminal would obey, as a hostile file's name may have it, is written out.
-    """
+    """White space becomes blanks; what a terminal would obey, as in a hostile file's name, is written out."""
     words = " ".join(text.split())
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in words)
 

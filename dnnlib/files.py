@@ -55,6 +55,14 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_place(path: StrPath, option: str) -> None:
+    """Raises UserError where no file could be written at `path`: a folder, or below a file. Makes nothing."""
+    place = Path(path)
+    above = next(folder for folder in place.absolute().parents if folder.exists())
+    if place.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"{option}: {path}: cannot be written; the name of a file in a folder would be right")
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

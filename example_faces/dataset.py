@@ -28,8 +28,12 @@ def picture_name(identity: int, sample: int, samples: int) -> str:
     return f"{identity:04d}_{sample:0{max(2, len(str(samples - 1)))}d}.png"
 
 
+MAX_PAIRS = 100_000_000  # names of so many fit into memory
+
+
 def picture_names(identities: int, samples: int, first_identity: int = 0) -> tuple[list[str], list[str]]:
-    """Names of all pairs of a dataset, in order, and the identity of each."""
+    """Names of all pairs of a dataset, in order, and the identity of each. Raises UserError for too many."""
+    _check_size(identities, samples)
     people = range(first_identity, first_identity + identities)
     names = [picture_name(person, sample, samples) for person in people for sample in range(samples)]
     return names, [split_name(name)[0] for name in names]
@@ -50,10 +54,16 @@ def _write_chunk(seed: int, identity: int, first: int, count: int, resolution: i
     return hashes
 
 
+def _check_size(identities: int, samples: int) -> None:
+    if identities * samples > MAX_PAIRS:
+        raise UserError(f"--identities: {identities} with {samples} samples each; {MAX_PAIRS} pairs are the most")
+
+
 def _check_arguments(identities: int, samples: int, resolution: int, first_identity: int) -> None:
     for option, value in (("--identities", identities), ("--samples", samples)):
         if value < 1:
             raise UserError(f"{option}: {value} is too few; 1 or more is needed")
+    _check_size(identities, samples)
     if first_identity < 0:
         raise UserError(f"--first-identity: {first_identity} is negative; 0 or more is needed")
     if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:

@@ -125,7 +125,14 @@ def test_example_with_benchmarks(tmp_path: Path) -> None:
     arguments = ("example", "--dest", tmp_path / "a", "--identities", 20, "--samples", 2, "--resolution", 32)
     refused = run(*arguments, "--pairs", 60)
     assert refused.exit_code == 2 and "--pairs: 60 pairs are more than" in refused.stderr
+    too_many = run(*arguments, "--pairs", 40, "--identities", 10**11)
+    assert too_many.exit_code == 2 and "--identities: 100000000000 with 2 samples" in too_many.stderr
     assert not (tmp_path / "a").exists()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/pairs-vis-nir.txt").write_text("mine")
+    kept = run(*arguments, "--pairs", 40)
+    assert kept.exit_code == 2 and "pairs-vis-nir.txt: holds other pairs" in kept.stderr
+    (tmp_path / "a/pairs-vis-nir.txt").unlink()
     result = run(*arguments, "--pairs", 40)
     assert result.exit_code == 0 and "Benchmarks of 40 pairs each" in result.stdout
     found = find_benchmarks(tmp_path / "a")

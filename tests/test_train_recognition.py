@@ -120,6 +120,10 @@ def test_benchmarks_after_training_and_without(data: Path, tmp_path: Path) -> No
     assert all(line["num_folds"] == 10 for line in lines)
     refused = run("--rec-model", out / "recognition.safetensors", "--outdir", out, *common)
     assert refused.exit_code == 2 and "holds a run" in refused.stderr
+    broken = tmp_path / "pairs.txt"
+    broken.write_text("10\t300\n")
+    none = run("--rec-model", out / "recognition.safetensors", "--outdir", tested, "--benchmarks", broken)
+    assert none.exit_code == 2 and "10 folds of 300" in none.stderr and not tested.exists()
     plan = run("--rec-model", out / "recognition.safetensors", "--outdir", tested, *common, "--dry-run")
     assert plan.exit_code == 0 and not tested.exists()
     assert json.loads(plan.stdout)["benchmarks"] == {"pairs-vis-nir": {"spectra": "vis-nir", "pairs": 12}}

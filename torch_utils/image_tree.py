@@ -121,6 +121,12 @@ def encode_png(pixels: np.ndarray) -> bytes:
 # Names.
 
 
+def check_name(name: str, where: str) -> None:
+    """Raises UserError for a name that is not UTF-8: neither digests nor archives could hold it."""
+    if any("\ud800" <= sign <= "\udfff" for sign in name):  # what Python makes of bytes that are none
+        raise UserError(f"{where}: {ascii(name)[1:-1]}: the name is not in UTF-8; rename it")
+
+
 def split_name(name: str) -> tuple[str, str]:
     """Picture name -> (identity, sample): '012_4.png' and '012/4.png' both give ('012', '4').
 
@@ -164,6 +170,8 @@ class ImageTree:
             self.names = self._folder_names()
         else:
             raise UserError(f"{option}: {self.path}: no such folder or zip")
+        for name in self.names:
+            check_name(name, f"{option}: {self.label}")
 
     @property
     def is_zip(self) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_path, atomic_write_json, read_json, sha256_bytes
+from dnnlib.files import StrPath, atomic_path, atomic_write_json, check_place, read_json, sha256_bytes
 from dnnlib.progress import progress
 from torch_utils.image_tree import content_digest, encode_png, exif_orientation, split_name
 from torch_utils.picture_source import StoredPictures, TreePictures, open_pictures
@@ -82,6 +82,7 @@ def check_target(dest: StrPath, format: str, overwrite: bool) -> None:
     path = Path(dest)
     if path.suffix.lower() != SUFFIXES[format]:
         raise UserError(f"--dest: {dest}: a name that ends in {SUFFIXES[format]} would be right for --format {format}")
+    check_place(path, "--dest")
     there = [file for file in (path, path.with_suffix(".idx"), *written_shards(path)) if file.exists()]
     there = [file for file in there if file.suffix != ".idx" or format == "rec"]
     if there and not overwrite:

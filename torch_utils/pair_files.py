@@ -63,6 +63,8 @@ def read_pairs(path: StrPath, names: frozenset[str] | set[str], option: str = "-
     head = lines[0][1]
     lfw = len(head) <= 2 and all(word.isdecimal() for word in head)
     found = _read_lfw(lines, names, f"{option}: {path}") if lfw else _read_plain(lines, f"{option}: {path}")
+    if not found.pairs:
+        raise UserError(f"{option}: {path}: holds no pairs")
     for pair in found.pairs:
         for name in (pair.first, pair.second):
             where = f"{option}: {path}: line {pair.line}: {ascii(name)[1:-1]}"
@@ -199,15 +201,22 @@ def _distinct(
     return list(found)
 
 
+def check_list(path: StrPath, pairs: Sequence[Pair]) -> None:
+    """Raises UserError where the file exists with other pairs."""
+    if Path(path).exists() and (not Path(path).is_file() or Path(path).read_bytes() != _encoded(pairs)):
+        raise UserError(f"--pairs: {path}: holds other pairs; remove it first")
+
+
 def write_pairs(path: StrPath, pairs: Sequence[Pair]) -> None:
     """Writes pairs as `read_pairs` takes them; folds of equal size need no saying. Raises UserError where the file
     exists with other pairs."""
-    data = "".join(f"{pair.first}\t{pair.second}\t{int(pair.same)}\n" for pair in pairs).encode()
-    if Path(path).exists():
-        if Path(path).read_bytes() != data:
-            raise UserError(f"--pairs: {path}: holds other pairs; remove it first")
-        return
-    atomic_write_bytes(path, data)
+    check_list(path, pairs)
+    if not Path(path).exists():
+        atomic_write_bytes(path, _encoded(pairs))
+
+
+def _encoded(pairs: Sequence[Pair]) -> bytes:
+    return "".join(f"{pair.first}\t{pair.second}\t{int(pair.same)}\n" for pair in pairs).encode()
 
 
 def pairs_file(spectra: tuple[str, str]) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
-from torch_utils.image_tree import DATASET_PICTURES, MAX_FILE_BYTES, decode_image
+from torch_utils.image_tree import DATASET_PICTURES, MAX_FILE_BYTES, check_name, decode_image
 from torch_utils.spectra import SPECTRA
 
 BLOCK = tarfile.BLOCKSIZE
@@ -158,6 +158,8 @@ class TarPictures:
                 raise UserError(f"{where}: {picture.name}: {picture.size >> 20} MiB is more than a picture can be")
             self.names.append(key)
             self.identities.append(_identity(file, members, f"{where}: {key}"))
+            for name in (self.names[-1], self.identities[-1]):
+                check_name(name, where)
             self._places.append((shard, picture.offset, picture.size))
 
     def read(self, index: int) -> bytes:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from arcface.backbones import build_backbone
-from arcface.weights import fingerprint, load_recognition, save_recognition
+from arcface.weights import fingerprint, load_recognition, read_checkpoint, save_recognition
 from dnnlib.errors import UserError
 
 
@@ -173,3 +173,11 @@ def test_each_fault_is_one_line_that_names_it(public: Path, narrow: torch.nn.Mod
             load_recognition(path, arch=arch)
         message = str(caught.value)
         assert words in message and message.startswith(f"--rec-model: {path}") and "\n" not in message, message
+
+
+def test_a_file_of_the_old_layout_may_be_cut_anywhere(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "old.pth").read_bytes()
+    for length in range(1, len(whole) - 12):
+        with pytest.raises(UserError, match="--rec-model: old.pth: "):
+            read_checkpoint(whole[:length], "--rec-model: old.pth")

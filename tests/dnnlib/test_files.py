@@ -11,6 +11,7 @@ from dnnlib.files import (
     atomic_path,
     atomic_write_bytes,
     atomic_write_json,
+    check_place,
     read_json,
     read_lines,
     sha256_file,
@@ -59,3 +60,13 @@ def test_json_refuses_nan_and_names_what_is_not_json(tmp_path: Path) -> None:
 def test_sha256_of_a_known_file(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_place_where_no_file_can_be_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    check_place(tmp_path / "new/deeper/out.bin", "--out")
+    check_place(tmp_path / "file", "--out")  # is replaced, where that is wanted
+    for place in (tmp_path, tmp_path / "file/out.bin"):
+        with pytest.raises(UserError, match="--out: .*: cannot be written"):
+            check_place(place, "--out")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

@@ -52,3 +52,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_pairs(path, pairs)
     with pytest.raises(UserError, match="holds other pairs"):
         write_pairs(path, pairs[:1])
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "0\t0\n", "0\n"])
+def test_a_list_without_pairs_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pairs.txt").write_text(text)
+    with pytest.raises(UserError, match="--pairs: .*pairs.txt: holds no pairs"):
+        read_pairs(tmp_path / "pairs.txt", set())

@@ -1,5 +1,6 @@
 """Sources of labelled pictures: what a path is taken for, and whose each picture is."""
 
+import sys
 import zipfile
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def test_a_zip_is_read_like_the_folder(tmp_path):
         for file in (tmp_path / "tree").rglob("*.png"):
             archive.write(file, file.relative_to(tmp_path / "tree"))
     assert open_pictures(tmp_path / "data.zip", "nir").identities == ["a"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are always text")
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    write(tmp_path, ["n01/0.png"])
+    (tmp_path / "n01" / "\udcff.png").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"--data: .*: n01/\\udcff.png: the name is not in UTF-8"):
+        open_pictures(tmp_path, "vis")
 
 
 def test_pictures_without_a_person_are_refused_by_name(tmp_path):

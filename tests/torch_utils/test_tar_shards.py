@@ -165,3 +165,15 @@ def test_compressed_tars_and_broken_pictures_are_named(tmp_path: Path) -> None:
     write(tmp_path / "b.tar", {"k.png": b"GIF89a", "k.cls": b"0"})
     with pytest.raises(UserError, match=r"b.tar: k: not a PNG"):
         open_pictures(tmp_path / "b.tar", "vis").decode(0)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"\udcff.png": png(1), "\udcff.cls": b"1"},
+        {"a.png": png(1), "a.json": b'{"identity": "\\ud800"}'},
+    ],
+)
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path, members: dict[str, bytes]) -> None:
+    with pytest.raises(UserError, match=r"--data: .*a.tar: \\ud...: the name is not in UTF-8"):
+        TarPictures(write(tmp_path / "a.tar", members, errors="surrogateescape"), "vis")
