@@ -24,7 +24,7 @@ def main() -> None:
 @option("--dest", required=True, metavar="DIR", help="Folder of the dataset; a stopped run goes on there.")
 @option("--identities", default=200, help="People.")
 @option("--samples", default=10, help="Pairs of each person.")
-@option("--resolution", default=64, help="Side of the pictures, 32 to 256 pixels.")
+@option("--resolution", default=64, help="Side of the pictures, 16 to 1024 pixels.")
 @option("--seed", default=0, help="Seed; the same seed gives the same bytes.")
 @option("--first-identity", default=0, help="Number of the first person: other numbers are other people.")
 @option("--workers", default=2, help="Rendering processes.")

@@ -20,6 +20,7 @@ from dnnlib.files import StrPath
 from torch_utils.image_tree import ImageTree
 
 NO_PARTNER = "no partner"
+MAX_NAME_BYTES = 240
 MAX_CSV_BYTES = 256 << 20
 
 
@@ -51,7 +52,7 @@ def find_captures(vis: ImageTree, nir: ImageTree, layout: str, pairs: StrPath | 
     Raises UserError where there is no pair, a name does not fit the layout, or two pairs would be one file.
     """
     if pairs is not None:
-        return read_pairs(pairs, vis, nir)
+        return _short_enough(read_pairs(pairs, vis, nir), "--pairs")
     for option, tree in (("--vis", vis), ("--nir", nir)):
         if not tree.names:
             raise UserError(f"{option}: {tree.path}: no {tree.kinds.words} pictures in it")
@@ -70,6 +71,15 @@ def find_captures(vis: ImageTree, nir: ImageTree, layout: str, pairs: StrPath | 
                 f"--vis: {vis.path}: {other.vis} and {capture.vis} are both sample {capture.sample} of identity "
                 f"{capture.identity}; --pairs can name them apart"
             )
+    return _short_enough(found, "--vis")
+
+
+def _short_enough(found: Captures, option: str) -> Captures:
+    """Raises UserError for a pair whose file would have a name longer than file systems take."""
+    for capture in found.pairs:
+        if len(capture.file_name.encode()) > MAX_NAME_BYTES:
+            start = f"{option}: {capture.vis[:80]}: the name {capture.file_name[:40]}... of its file would be too long"
+            raise UserError(f"{start}; {MAX_NAME_BYTES} bytes are possible, --pairs can give a shorter one")
     return found
 
 

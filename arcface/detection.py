@@ -333,7 +333,7 @@ def _weight_files(path: StrPath | None) -> Iterator[tuple[str, bytes]]:
     """('--detector: file', bytes) of P-net, R-net and O-net."""
     option = "--detector"
     names = ("pnet.pt", "rnet.pt", "onet.pt")
-    advice = "pip install --no-deps facenet-pytorch brings them; --detector none goes without a detector"
+    advice = "pip install --no-deps facenet-pytorch brings them, or name a folder or wheel that has them"
     folder = _installed_folder() if path is None else Path(path)
     if folder is None:
         raise UserError(f"{option}: MTCNN's weights are not installed; {advice}")

@@ -60,6 +60,16 @@ def test_names_that_tell_no_pairs_are_one_line(tmp_path: Path, vis: list[str], n
         find(tmp_path, vis, nir)
 
 
+def test_a_name_longer_than_file_systems_take(tmp_path: Path) -> None:
+    folders = "/".join(["x" * 100] * 3)
+    with pytest.raises(UserError, match=r"--vis: xxx.*: the name xxx.* would be too long"):
+        find(tmp_path, [f"{folders}/1.png"], [f"{folders}/1.png"])
+    (tmp_path / "pairs.csv").write_text(f"vis,nir,identity\na/1.png,a/1.png,{'é' * 130}\n")
+    both = tree(tmp_path / "w", "a/1.png")
+    with pytest.raises(UserError, match=r"--pairs: a/1.png: the name"):
+        find_captures(both, both, "generic", tmp_path / "pairs.csv")
+
+
 def test_tufts(tmp_path: Path) -> None:
     found = find(
         tmp_path,
