@@ -144,6 +144,7 @@ def features(
     overwrite: bool,
 ) -> None:
     """Compute the ArcFace identity features that training is conditioned on."""
+    from arcface.alignment import sight, template_of
     from arcface.embed import embed_dataset
     from arcface.weights import load_recognition
     from torch_utils.distributed import pick_device
@@ -164,6 +165,8 @@ def features(
         check_features(known, tree, "--out")
         click.echo(f"Nothing to do: {target} holds the features of this model already.")
         return
+    if line := sight(template_of(tree.description()), model.alignment):
+        click.echo(line)
     found = embed_dataset(model, tree, spectrum, mode, batch, workers=workers)
     save_features(target, found)
     click.echo(f"{len(found)} features, mean norm {found.norm:.2f}, of model {found.model} in {target}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from arcface.alignment import sight, template_of
 from arcface.embed import embed_dataset
 from arcface.weights import load_recognition
 from dnnlib.cli import Group, option
@@ -24,6 +25,7 @@ def main() -> None:
 @main.command("calibrate")
 @option("--data", required=True, metavar="DIR|ZIP", help="Real dataset with VIS/ and NIR/, several pictures a person.")
 @option("--rec-model", required=True, metavar="FILE", help="Recognition model that the filter will see with.")
+@option("--rec-arch", metavar="NAME", help="Its architecture, where the weights' shapes leave it open.")
 @option("--out", required=True, metavar="FILE", help="The thresholds.json to write.")
 @option(
     "--real-features",
@@ -61,9 +63,11 @@ def calibrate_command(**options: Any) -> None:
 def real_features(options: dict[str, Any]) -> FeatureSet:
     """Features of every picture of the real set, from the file or embedded now."""
     tree = PairedTree(options["data"])
-    model = load_recognition(options["rec_model"], pick_device(options["device"]))
+    model = load_recognition(options["rec_model"], pick_device(options["device"]), options["rec_arch"])
     path = options["real_features"]
     if path is None:
+        if line := sight(template_of(tree.description()), model.alignment):
+            print(line)
         return embed_dataset(model, tree, mode="all")
     features = load_features(path, "--real-features")
     refuse_other_model(features, f"--real-features: {path}", model.fingerprint, options["rec_model"])

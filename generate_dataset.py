@@ -11,6 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
+from arcface.alignment import sight
 from dnnlib.cli import Command, option
 from dnnlib.files import read_json
 from generation import inputs, pipeline, writers
@@ -39,6 +40,7 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
     metavar="FILE",
     help="Recognition model that the filter sees with (.safetensors or .pth).",
 )
+@option("--rec-arch", metavar="NAME", help="Its architecture, where the weights' shapes leave it open.")
 @option(
     "--real-features",
     "--training-ids",
@@ -144,7 +146,7 @@ def run(options: dict[str, Any]) -> None:
     keep_freed_memory()
     device = pick_device(options["device"])
     privacy_check = not options["no_privacy_check"]
-    names = ("gen_model", "rec_model", "real_features", "thresholds", "detector", "identities")
+    names = ("gen_model", "rec_model", "rec_arch", "real_features", "thresholds", "detector", "identities")
     loaded = inputs.load_inputs(**{name: options[name] for name in names}, privacy_check=privacy_check, device=device)
     plan = build_plan(options)
     chosen = {name: options[name] for name in ("seed", "truncation", "noise_mode", "identities")}
@@ -164,6 +166,8 @@ def run(options: dict[str, Any]) -> None:
         return
     for warning in loaded.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
+    if line := sight(loaded.alignment, loaded.model.alignment):
+        print(line)
     writers.begin(outdir, settings, state)
     selection = build_selection(options, plan, loaded, writers.FolderStore(outdir), device)
     summary, notices = pipeline.generate(selection, outdir, settings, loaded.warnings)
@@ -186,7 +190,7 @@ def build_selection(
     generator, real = loaded.generator, loaded.real
     maker = CandidateMaker(
         renderer_of(generator, options["truncation"], device, options["noise_mode"]),
-        embedder_of(loaded.model, plan.round_size),
+        embedder_of(loaded.model, plan.round_size, loaded.alignment),
         detector_of(loaded.detector) if loaded.detector is not None else None,
         seed=options["seed"],
         chunk=plan.round_size,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import click
 import torch
 
+from arcface.alignment import Template, frame_between, sight, template_of
 from arcface.backbones import NUM_FEATURES
 from arcface.embed import embed
 from arcface.preprocess import protocol
@@ -46,7 +47,7 @@ from training.config import (
 from training.dataset import PairedFaces, share_of_pairs
 from training.draw import draw_pairs
 from training.estimate import estimate
-from training.run_folder import latest_state, open_run_folder
+from training.run_folder import latest_state, open_run_folder, refuse_other_features
 from training.snapshots import load_generator, load_state
 from training.trainer import Trainer
 from training.training_loop import train
@@ -105,6 +106,7 @@ DEFAULT_METRICS = "fd_arcface"
     f"[default: {DEFAULT_METRICS} where --rec-model is given, else none]",
 )
 @option("--rec-model", metavar="FILE", help="The recognition model of the identity features, for --metrics.")
+@option("--rec-arch", metavar="NAME", help="Its architecture, where the weights' shapes leave it open.")
 @option("--tick", type=float, help="Thousands of pairs in a tick. [default: 4]")
 @option("--workers", default=1, help="Processes that read pictures; 0 reads in the training process.")
 @option("--device", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
@@ -161,6 +163,8 @@ class Plan(NamedTuple):
     state: Path | None
     metrics: str  # names, or none
     rec_model: str | None
+    rec_arch: str | None
+    alignment: Template | None  # of the pictures
     digest: str  # of the pictures' content, where metrics need it
     notes: list[str]  # for the log
 
@@ -176,6 +180,7 @@ def prepare(
     resume: str | None,
     metrics: str | None,
     rec_model: str | None,
+    rec_arch: str | None,
     **rest: Any,
 ) -> Plan | None:
     """Checks the inputs, in one process, before anything is made. None: there is nothing to train."""
@@ -189,15 +194,20 @@ def prepare(
     path = Path(features) if features else Path(data) / FILE_NAME
     feature_set = load_features(path)
     check_features(feature_set, tree)
+    alignment, seen = template_of(tree.description()), None
     if rec_model is not None:
-        refuse_other_model(feature_set, f"--features: {path}", load_recognition(rec_model).fingerprint, rec_model)
+        model = load_recognition(rec_model, arch=rec_arch)
+        refuse_other_model(feature_set, f"--features: {path}", model.fingerprint, rec_model)
+        seen = sight(alignment, model.alignment)
     facts = DatasetFacts(summary.resolution, summary.pairs, feature_set.features.shape[1])
     options = TrainingOptions(gpus=gpus, resume=resume, cuda=_on_gpu(device, dry_run), **rest)
     config = build_training_config(options, facts)
-    notes = [*notices(options), *check_metrics(chosen, len(tree))]
+    notes = [*notices(options), *check_metrics(chosen, len(tree)), *([seen] if seen else [])]
     if metrics is None and not chosen:
         notes.append("No metrics and no best network: without --rec-model there is nothing to measure with")
     state = latest_state(outdir) if resume == "latest" else Path(resume) if resume else None
+    if state is not None and options.cond:
+        refuse_other_features(state, feature_set.model, f"--features: {path}")
     if state is not None and config.init_from is not None:
         notes.append(f"--init-from: {config.init_from} is not read, for {state} holds the weights to go on from")
     elif config.init_from is not None:
@@ -212,7 +222,9 @@ def prepare(
             click.echo(note, err=True)
         return None
     name, digest = f"{Path(data).resolve().stem}-{options.cfg}", tree.content_digest() if chosen else ""
-    return Plan(config, data, path, device, Path(outdir), name, state, wanted, rec_model, digest, notes)
+    return Plan(
+        config, data, path, device, Path(outdir), name, state, wanted, rec_model, rec_arch, alignment, digest, notes
+    )
 
 
 def _on_gpu(device: str, dry_run: bool) -> bool:
@@ -250,7 +262,8 @@ def work(plan: Plan, stop: StopSignals) -> None:
             say(f"Settings that differ from those of the state's run: {', '.join(changed)}")
         for note in filter(None, (*plan.notes, trainer.change_of_processes())):
             say(note)
-        metadata = {"recognition_model": features.model, "feature_norm": features.norm}
+        aligned = plan.alignment.record() if plan.alignment is not None else {}
+        metadata = {"recognition_model": features.model, "feature_norm": features.norm, **aligned}
         measured = _metrics(plan, PairedFaces(dataset.tree, features), model, run_dir) if model else None
         if measured:
             measured.forget_later(trainer.images_seen)
@@ -274,7 +287,8 @@ def _open(plan: Plan) -> tuple[torch.device, PairedFaces, FeatureSet, Recognitio
     config = plan.config
     dataset = PairedFaces(PairedTree(plan.data), features, config.mirror, config.subset, config.seed)
     device = distributed.pick_device(plan.device)
-    model = load_recognition(plan.rec_model, device) if plan.rec_model and plan.metrics != NONE else None
+    wanted = plan.rec_model if plan.metrics != NONE else None
+    model = load_recognition(wanted, device, plan.rec_arch) if wanted else None
     return device, dataset, features, model
 
 
@@ -282,8 +296,9 @@ def _metrics(plan: Plan, pairs: PairedFaces, model: RecognitionModel, run_dir: P
     """--metrics of each snapshot: each process draws and embeds its share; all real pairs count, none mirrored."""
     world, rank = distributed.world_size(), distributed.rank()
     config, batch = plan.config, plan.config.batch_gpu
-    resize = protocol(model.input_size, model.color_order)
-    detector = Detector("arcface", model.arch, model.fingerprint, resize, NUM_FEATURES, partial(embed, model))
+    resize = protocol(model.input_size, model.color_order, frame_between(plan.alignment, model.alignment))
+    look = partial(embed, model, alignment=plan.alignment)
+    detector = Detector("arcface", model.arch, model.fingerprint, resize, NUM_FEATURES, look)
     reals = partial(share_of_pairs, pairs, batch, rank, world, config.workers)
 
     def fakes_of(snapshot: Path) -> Fakes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from arcface.alignment import sight
 from arcface.backbones import ARCHITECTURES
 from arcface.benchmarks import Benchmark, find_benchmarks
 from arcface.heads import HEADS
@@ -180,7 +181,9 @@ def work(plan: Plan, stop: StopSignals) -> None:
                     f"{len(pictures)} {config.spectra} pictures of {pictures.classes} people: {config.steps} steps of "
                     f"{config.batch}, {device}, {config.precision}"
                 )
-                test = all_tests(plan.held_out, plan.benchmarks, outdir, config.seed)
+                if pictures.alignment is None and any(part.alignment for part in pictures.sets):
+                    say("One of --data and --real does not say how it is aligned, so the model will not say it")
+                test = all_tests(plan.held_out, plan.benchmarks, outdir, config.seed, plan.workers)
                 model = train_recognition(config, pictures, outdir, device, test, stop, plan.workers)
                 if model is None:
                     say(f"Asked to stop: saved in {outdir}; the same command goes on from there")
@@ -200,23 +203,24 @@ def _silent(text: str) -> None:
 # Tests.
 
 
-def all_tests(held_out: PictureSet | None, benchmarks: Sequence[str], outdir: Path, seed: int) -> Evaluation | None:
+def all_tests(
+    held_out: PictureSet | None, benchmarks: Sequence[str], outdir: Path, seed: int, workers: int | None
+) -> Evaluation | None:
     """The tests on people who were kept out and on benchmarks, as one that returns all lines."""
     if held_out is None and not benchmarks:
         return None
     found: list[Benchmark] = []  # read by the process that tests, when it does
 
     def evaluate(model: RecognitionModel) -> list[dict[str, Any]]:
-        lines = people_lines(model, held_out) if held_out else []
+        lines = people_lines(model, held_out, seed) if held_out else []
         if not found:
             found.extend(benchmark for path in benchmarks for benchmark in find_benchmarks(path))
-        lines += benchmark_lines(model, found, outdir) if found else []
-        return [{**line, **repeatable(model, seed)} for line in lines]
+        return lines + (benchmark_lines(model, found, outdir, seed, workers) if found else [])
 
     return evaluate
 
 
-def people_lines(model: RecognitionModel, people: PictureSet) -> list[dict[str, Any]]:
+def people_lines(model: RecognitionModel, people: PictureSet, seed: int) -> list[dict[str, Any]]:
     """Error rates on people: within each spectrum, and across the two."""
     began, found = time.perf_counter(), embed_people(model, people)
     scores = {name: mated_nonmated(own.features, own.identities) for name, own in found.items()}
@@ -227,6 +231,7 @@ def people_lines(model: RecognitionModel, people: PictureSet) -> list[dict[str, 
         "num_real": sum(len(own.names) for own in found.values()),
         "num_identities": len(people.identities),
         "seconds": round(time.perf_counter() - began, 2),
+        **repeatable(model, seed, people.alignment),
     }
     return [
         {"metric": metric, "spectrum": spectrum, "value": value, **constant}
@@ -236,16 +241,19 @@ def people_lines(model: RecognitionModel, people: PictureSet) -> list[dict[str, 
     ]
 
 
-def benchmark_lines(model: RecognitionModel, benchmarks: list[Benchmark], outdir: Path) -> list[dict[str, Any]]:
+def benchmark_lines(
+    model: RecognitionModel, benchmarks: list[Benchmark], outdir: Path, seed: int, workers: int | None
+) -> list[dict[str, Any]]:
     """Figures of each benchmark; what its pairs are too few to tell is left out. Draws det.png of all."""
     lines = []
-    scored = score_benchmarks(model, benchmarks)
+    scored = score_benchmarks(model, benchmarks, workers=workers)
     for one in scored:
         found = verify(one.scores, one.same, one.folds)
-        for note in found.notes():
+        seen = sight(one.alignment, model.alignment) if one.alignment else None
+        for note in [*found.notes(), *([seen] if seen else [])]:
             click.echo(f"{one.name}: {note}", err=True)
         counts = {"num_real": one.pictures, "num_pairs": len(one.same), "num_folds": len(found.fold_accuracies)}
-        constant = {**counts, "seconds": round(one.seconds, 2)}
+        constant = {**counts, "seconds": round(one.seconds, 2), **repeatable(model, seed, one.alignment)}
         for metric, value in found.figures().items():
             if value is not None:
                 named = {"metric": metric, "benchmark": one.name, "spectrum": one.spectra, "value": value}
@@ -267,7 +275,7 @@ def test_model(
         click.echo(json.dumps({"model": model.fingerprint, "backbone": model.arch, "benchmarks": counts}, indent=2))
         return
     enter_test(outdir)
-    lines = [{**line, **repeatable(model, seed)} for line in benchmark_lines(model, found, outdir)]
+    lines = benchmark_lines(model, found, outdir, seed, workers=None)
     write_metrics(outdir, lines)
     show(lines)
 

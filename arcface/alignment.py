@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from arcface.preprocess import Frame
 from dnnlib.errors import UserError
 
 FILTERS = {"lanczos": Image.Resampling.LANCZOS, "area": Image.Resampling.BOX}
@@ -32,6 +33,10 @@ class Template:
     def at(self, resolution: int) -> np.ndarray:
         """The points in pixels of a square picture of this side, float64 [5, 2]."""
         return self.points * resolution - 0.5
+
+    def record(self) -> dict[str, Any]:
+        """As dataset.json and the headers of models name it; `template_of` reads it."""
+        return {"alignment": self.name, "alignment_points": self.points.tolist()}
 
 
 # Eyes (the one on the picture's left first), nose, corners of the mouth in 112x112 pixels (Deng et al. 2019, ArcFace).
@@ -56,10 +61,11 @@ pixels for these points, and often cuts the hair.) The eyes lie at half the heig
 TEMPLATES = {template.name: template for template in (ARCFACE_TEMPLATE, PORTRAIT_TEMPLATE)}
 
 
-def template_of(description: Any, option: str = "--data") -> Template | None:
-    """The template that a dataset's dataset.json names in `alignment` and `alignment_points`; None: not aligned.
+def template_of(description: Any, where: str = "--data: dataset.json") -> Template | None:
+    """The template that a dataset.json or a model's header names in `alignment` and `alignment_points`; None: not
+    aligned, or not known.
 
-    Raises UserError, starting with `option`, where the points are not five pairs of numbers.
+    Raises UserError, starting with `where`, where the points are not five pairs of numbers.
     """
     description = description if isinstance(description, dict) else {}
     name, points = description.get("alignment"), description.get("alignment_points")
@@ -67,11 +73,11 @@ def template_of(description: Any, option: str = "--data") -> Template | None:
         return TEMPLATES.get(name) if isinstance(name, str) else None
     try:
         array = np.array(points, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.empty(0)
     if array.shape != (5, 2) or not np.isfinite(array).all() or isinstance(fit(array, array), PointsFault):
-        raise UserError(f"{option}: dataset.json: alignment_points are not the five points of a face, [x, y] each")
-    return Template(str(name), array)
+        raise UserError(f"{where}: alignment_points are not the five points of a face, [x, y] each")
+    return Template(ascii(name)[1:41].rstrip("'") if isinstance(name, str) else "unnamed", array)
 
 
 # ----------------------------------------------------------------------------
@@ -152,6 +158,52 @@ def between(source: Template, source_resolution: int, target: Template, target_r
     Exact between 'arcface_112' and 'portrait', which are one template in two squares; else the nearest similarity.
     """
     return umeyama(source.at(source_resolution), target.at(target_resolution))
+
+
+# ----------------------------------------------------------------------------
+# What a model sees of pictures that are aligned otherwise than those that it was trained on.
+
+_ALIKE = 1e-4  # of a side, a hundredth of a pixel at 112
+_WIDEST = 4.0  # sides of a picture; far more than the frame of any template of faces
+
+
+def frame_between(pictures: Template | None, model: Template | None) -> Frame | None:
+    """The square of pictures aligned to `pictures` in which the points lie as `model` has them.
+
+    Scale and shift that bring the points nearest to the model's, without rotation: faces stand upright in both. Exact
+    between 'arcface_112' and 'portrait'. None: all of a picture, because both are alike or one is not known.
+
+    Raises UserError for templates that have no such square.
+    """
+    if pictures is None or model is None or np.abs(pictures.points - model.points).max() < _ALIKE:
+        return None
+    centre, aim = pictures.points.mean(axis=0), model.points.mean(axis=0)
+    spread = ((pictures.points - centre) ** 2).sum()
+    scale = ((pictures.points - centre) * (model.points - aim)).sum() / spread  # sides of the model's input a picture's
+    if not 1 / _WIDEST <= scale <= _WIDEST:
+        raise UserError(
+            f"alignment: the pictures are aligned as {pictures.name}, and no square of them shows a face as "
+            f"{model.name}, which the model expects; prepare them with dataset_tool.py prepare --align"
+        )
+    left, top = centre - aim / scale
+    return Frame(float(left), float(top), float(1 / scale))
+
+
+def sight(pictures: Template | None, model: Template | None) -> str | None:
+    """A line that tells people what the model sees; None where that is as it should be."""
+    if pictures is None or model is None:
+        if model is not None:
+            return f"The model expects {model.name}, how the pictures are aligned is not known: it sees them whole"
+        return None
+    frame = frame_between(pictures, model)
+    if frame is None:
+        return None
+    left, top, side = (f"{value:.0%}" for value in frame)
+    beyond = min(frame.left, frame.top) < -_ALIKE or max(frame.left, frame.top) + frame.side > 1 + _ALIKE
+    return (
+        f"Pictures are aligned as {pictures.name}, the model as {model.name}: it sees the square of {side} of their "
+        f"side at ({left}, {top}){', beyond their border' if beyond else ''}"
+    )
 
 
 # ----------------------------------------------------------------------------

@@ -7,31 +7,22 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from arcface.alignment import Template, template_of
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_bytes
+from torch_utils.description import read_description
 from torch_utils.image_tree import MAX_FILE_BYTES, ImageTree, decode_image
 from torch_utils.inert_pickle import Record, read
 from torch_utils.pair_files import Pair, read_pairs
+from torch_utils.picture_source import Pictures
 from torch_utils.spectra import SPECTRA
 
 MAX_BIN_BYTES = 8 << 30
 PAIR_LISTS = ("*pairs*.txt", "*pairs*.csv")
-
-
-class BenchmarkPictures(Protocol):
-    """The different pictures of a benchmark; can be handed to worker processes."""
-
-    names: list[str]
-
-    def decode(self, index: int) -> np.ndarray:
-        """uint8 [H, W, 3 or 1]. Raises UserError where it cannot be read."""
-        ...
-
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +30,17 @@ class Benchmark:
     """Pairs of pictures. spectra: such as 'vis-nir', as far as the folders' names tell it, else 'vis-vis'.
 
     first, second: int64 [P], which pictures; same: bool [P]; folds: int64 [P], or None for contiguous tenths.
+    alignment: of the pictures; None: not known, as a .bin has no place for it.
     """
 
     name: str
     spectra: str
-    pictures: BenchmarkPictures
+    pictures: Pictures
     first: np.ndarray
     second: np.ndarray
     same: np.ndarray
     folds: np.ndarray | None = None
+    alignment: Template | None = None
 
 
 def find_benchmarks(folder: StrPath, option: str = "--benchmarks") -> list[Benchmark]:
@@ -122,6 +115,7 @@ def read_list(path: StrPath, root: StrPath, option: str = "--benchmarks", root_o
             second=np.array(second),
             same=np.array([pair.same for pair in found.pairs]),
             folds=None if found.folds is None else np.array(found.folds),
+            alignment=template_of(read_description(root, root_option or option), f"{root_option or option}: {root}"),
         ),
         f"{option}: {path}",
     )

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from arcface.preprocess import normalise, resize
+from arcface.alignment import Template, frame_between, template_of
+from arcface.preprocess import Frame, normalise, resize
 from arcface.weights import RecognitionModel
 from dnnlib.errors import UserError
 from dnnlib.progress import progress
 from torch_utils.feature_file import FeatureSet
 from torch_utils.image_tree import PairedTree
-from torch_utils.picture_source import PictureSource, TreePictures
+from torch_utils.picture_source import Pictures, TreePictures
 from torch_utils.readers import loader_options, lost_reader_named
 
 Picture = np.ndarray | torch.Tensor
@@ -35,6 +36,7 @@ def embed(
     flip: bool = False,
     show_progress: bool = False,
     total: int | None = None,
+    alignment: Template | None = None,
 ) -> np.ndarray:
     """Embeds pictures in memory, or as an iterable brings them.
 
@@ -45,20 +47,25 @@ def embed(
         batch_size: pictures at a time; it changes the speed only.
         flip: adds the feature of the mirrored picture to that of the picture (verification's flip test).
         show_progress: a bar on stderr; `total` is its length where the iterable does not tell.
+        alignment: of the pictures; where the model was trained on another, it sees that part of them which is aligned
+            so (arcface.alignment.frame_between). None: not known, the model sees all of them.
 
     Returns:
         float32 [N, 512], raw, in order.
 
     Raises:
         ValueError: a picture that is not uint8 or has neither 1 nor 3 channels.
+        UserError: pictures that have no such part.
     """
+    frame = frame_between(alignment, model.alignment)
     if total is None and isinstance(images, torch.Tensor | Sequence):
         total = len(images)
     batches: Iterator[torch.Tensor]
     if isinstance(images, torch.Tensor):
-        batches = (resize(part.to(model.device), model.input_size) for part in images.split(batch_size) if len(part))
+        parts = (part.to(model.device) for part in images.split(batch_size) if len(part))
+        batches = (resize(part, model.input_size, frame) for part in parts)
     else:
-        batches = _batches_of(images, model.input_size, batch_size)
+        batches = _batches_of(images, model.input_size, frame, batch_size)
     return _embed_batches(model, batches, None if total is None else -(-total // batch_size), flip, show_progress)
 
 
@@ -81,10 +88,10 @@ def _forward(model: RecognitionModel, x: torch.Tensor) -> torch.Tensor:
     return model.backbone(x.contiguous(memory_format=torch.channels_last))
 
 
-def _batches_of(images: Iterable[Picture], size: int, batch_size: int) -> Iterator[torch.Tensor]:
+def _batches_of(images: Iterable[Picture], size: int, frame: Frame | None, batch_size: int) -> Iterator[torch.Tensor]:
     waiting: list[torch.Tensor] = []
     for image in images:
-        waiting.append(_fitted(image, size))
+        waiting.append(_fitted(image, size, frame))
         if len(waiting) == batch_size:
             yield _stacked(waiting)
             waiting = []
@@ -92,11 +99,11 @@ def _batches_of(images: Iterable[Picture], size: int, batch_size: int) -> Iterat
         yield _stacked(waiting)
 
 
-def _fitted(picture: Picture, size: int) -> torch.Tensor:
+def _fitted(picture: Picture, size: int, frame: Frame | None) -> torch.Tensor:
     """One picture at the network's size, [S, S, C] in 0 to 255."""
     if isinstance(picture, np.ndarray):
         picture = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [C, H, W]
-    return resize(picture[None], size)[0].permute(1, 2, 0)  # [S, S, C]
+    return resize(picture[None], size, frame)[0].permute(1, 2, 0)  # [S, S, C]
 
 
 def _stacked(pictures: list[torch.Tensor]) -> torch.Tensor:
@@ -117,8 +124,8 @@ class _Batches(Dataset):
     """Batch i of a source's pictures at the network's size; the user's mistake comes as a value, because DataLoader
     would wrap an exception in a traceback of many lines."""
 
-    def __init__(self, source: PictureSource, size: int, batch_size: int) -> None:
-        self.source, self.size, self.batch_size = source, size, batch_size
+    def __init__(self, source: Pictures, size: int, frame: Frame | None, batch_size: int) -> None:
+        self.source, self.size, self.frame, self.batch_size = source, size, frame, batch_size
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.batch_size)
@@ -126,7 +133,7 @@ class _Batches(Dataset):
     def __getitem__(self, number: int) -> torch.Tensor | UserError:
         indices = range(number * self.batch_size, min((number + 1) * self.batch_size, len(self.source)))
         try:
-            return _stacked([_fitted(self.source.decode(index), self.size) for index in indices])
+            return _stacked([_fitted(self.source.decode(index), self.size, self.frame) for index in indices])
         except UserError as error:
             return UserError(str(error))
 
@@ -139,17 +146,18 @@ def default_workers() -> int:
 
 def embed_source(
     model: RecognitionModel,
-    source: PictureSource,
+    source: Pictures,
     batch_size: int = 64,
     workers: int | None = None,
     flip: bool = False,
     show_progress: bool = False,
+    alignment: Template | None = None,
 ) -> np.ndarray:
     """Embeds pictures from disk, in the source's order; at most a few batches of them are in memory.
 
     Args:
         workers: processes that read, with one thread of torch each; 0: this one does. None: default_workers().
-        batch_size, flip, show_progress: as `embed` has them.
+        batch_size, flip, show_progress, alignment: as `embed` has them.
 
     Returns:
         float32 [N, 512], raw, in order.
@@ -157,7 +165,7 @@ def embed_source(
     Raises:
         UserError: a picture that cannot be read, by name, or a reading process that was killed.
     """
-    batches = _Batches(source, model.input_size, batch_size)
+    batches = _Batches(source, model.input_size, frame_between(alignment, model.alignment), batch_size)
     count = min(default_workers() if workers is None else workers, len(batches))
     pinned = model.device.type == "cuda"
     loader = DataLoader(batches, batch_size=None, pin_memory=pinned, **loader_options(count, prefetch=2))
@@ -191,7 +199,7 @@ def embed_dataset(
     show_progress: bool = True,
     workers: int | None = None,
 ) -> FeatureSet:
-    """Features of a dataset, for identity_features.safetensors.
+    """Features of a dataset, for identity_features.safetensors; its dataset.json says how it is aligned.
 
     Args:
         spectrum: 'vis' or 'nir', the pictures that are embedded.
@@ -205,7 +213,8 @@ def embed_dataset(
     if mode not in ("all", "one"):
         raise UserError(f"--mode: {mode!r}; all or one")
     source = TreePictures(tree.trees[spectrum], spectrum, by_folder=False)
-    features = embed_source(model, source, batch_size, workers, show_progress=show_progress)
+    alignment = template_of(tree.description())
+    features = embed_source(model, source, batch_size, workers, show_progress=show_progress, alignment=alignment)
     chosen = list(range(len(tree))) if mode == "all" else most_typical(features, tree.identities)
     names = [tree.names[index] for index in chosen]
     return FeatureSet(features[chosen], names, model=model.fingerprint, mode=mode, spectrum=spectrum)

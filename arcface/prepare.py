@@ -340,12 +340,10 @@ def _description(
 ) -> dict[str, Any]:
     """dataset.json."""
     template = TEMPLATES.get(settings.align)
-    points = {} if template is None else {"alignment_points": template.points.tolist()}
     return {
         "resolution": settings.resolution,
         "resize": settings.filter,
-        "alignment": settings.align,
-        **points,
+        **({"alignment": settings.align} if template is None else template.record()),
         "spectra": {s.name: {"folder": s.folder, "channels": s.channels} for s in SPECTRA.values()},
         "identities": identities,
         "images": images,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from arcface.alignment import Template, frame_between, template_of
 from arcface.preprocess import preprocess
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, read_json
 from dnnlib.progress import progress
+from torch_utils.description import read_description
 from torch_utils.images import to_uint8
 from torch_utils.picture_source import PictureSource, StoredPictures, open_pictures
 from torch_utils.readers import loader_options
@@ -46,13 +48,14 @@ class PictureSet:
     """Pictures of some people at one place, in one or both spectra.
 
     sources: one for each spectrum. identities: the people, in the order of their first picture. option: the one that
-    named the place, for messages.
+    named the place, for messages. alignment: None: not known.
     """
 
     path: str
     option: str
     sources: tuple[PictureSource, ...]
     identities: tuple[str, ...]
+    alignment: Template | None = None
 
     @property
     def spectra(self) -> list[str]:
@@ -74,10 +77,10 @@ class PictureSet:
         if count < 2:
             raise UserError(f"{self.option}: {self.path}: {count} identities to work on; at least 2 are needed")
         learned, unseen = self.identities[: count - holdout], self.identities[count - holdout :]
-        held_out = PictureSet(self.path, self.option, self.sources, unseen) if unseen else None
+        held_out = replace(self, identities=unseen) if unseen else None
         if held_out is not None:
             held_out.check_testable()
-        return PictureSet(self.path, self.option, self.sources, learned), held_out
+        return replace(self, identities=learned), held_out
 
     def check_testable(self) -> None:
         """Raises UserError where nobody has two pictures in a spectrum: there would be no mated score to test on."""
@@ -98,7 +101,8 @@ def open_set(path: StrPath, spectra: str, option: str = "--data") -> PictureSet:
     if len(sources) > 1 and _is_one_place(sources):
         raise UserError(f"{option}: {path}: its pictures do not tell their spectrum; --spectra vis or nir would say it")
     people = dict.fromkeys(identity for source in sources for identity in source.identities)
-    return PictureSet(str(path), option, sources, tuple(people))
+    alignment = template_of(read_description(path, option), f"{option}: {path}")
+    return PictureSet(str(path), option, sources, tuple(people), alignment)
 
 
 def available_spectra(path: StrPath, wanted: str, option: str) -> str:
@@ -131,11 +135,14 @@ class TrainingPictures(Dataset):
     """The pictures of one or two sets as one numbered list, with labels from 0 on.
 
     People of the second set are other people, whatever they are called. Item i is (uint8 [3, S, S], label); a list of
-    items is read at once.
+    items is read at once. alignment: of all pictures; None: not known of one set.
+
+    Raises UserError for sets of two alignments: a network that sees both knows neither.
     """
 
     def __init__(self, sets: Sequence[PictureSet]) -> None:
         self.sets = sets
+        self.alignment = _common_alignment(sets)
         self.sources: list[PictureSource] = []
         owners, rows, labels = [], [], []
         self.classes = 0
@@ -202,6 +209,18 @@ def _content_of(path: Path, option: str) -> str:
         return str(path.stat().st_size)
     described = read_json(path / "dataset.json", option) if (path / "dataset.json").is_file() else {}
     return str(described.get("content_digest", "")) if isinstance(described, dict) else ""
+
+
+def _common_alignment(sets: Sequence[PictureSet]) -> Template | None:
+    first, *others = sets
+    for other in others:
+        if frame_between(other.alignment, first.alignment) is not None:
+            known = [part.alignment.name for part in (other, first) if part.alignment is not None]
+            raise UserError(
+                f"{other.option}: {other.path} is aligned as {known[0]}, {first.option} as {known[1]}; prepare both "
+                "with one dataset_tool.py prepare --align"
+            )
+    return first.alignment if all(part.alignment is not None for part in sets) else None
 
 
 # ----------------------------------------------------------------------------

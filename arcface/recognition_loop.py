@@ -76,7 +76,7 @@ def train_recognition(
         torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]),
         full_disk_named(outdir),
         full_memory_named("--batch", remedy),
-        contextlib.closing(_Recorder(trainer, outdir, pictures.record(), evaluate, writes)) as recorder,
+        contextlib.closing(_Recorder(trainer, outdir, pictures, evaluate, writes)) as recorder,
     ):
         recorder.evaluate_if_due()
         if not lost_reader_named(lambda: _steps(trainer, pictures, recorder, stop, workers, show_progress and writes)):
@@ -153,13 +153,14 @@ class _Recorder:
         self,
         trainer: RecognitionTrainer,
         outdir: Path,
-        record: dict[str, Any],
+        pictures: TrainingPictures,
         evaluate: Evaluation | None,
         writes: bool,
     ) -> None:
         self.trainer, self.outdir, self.evaluate, self.writes = trainer, outdir, evaluate, writes
         config = trainer.config
-        self.training = {**record, "spectra": config.spectra, "head": config.head, "seed": config.seed}
+        self.alignment = pictures.alignment
+        self.training = {**pictures.record(), "spectra": config.spectra, "head": config.head, "seed": config.seed}
         self.sums: dict[str, float] = {}
         self.count, self.since = 0, time.perf_counter()
         self.board: Any = None
@@ -202,7 +203,7 @@ class _Recorder:
         if self.evaluate is None or not self.is_due():
             return
         if self.writes and step not in self.evaluated:
-            lines = self.evaluate(self.trainer.model(self.training))
+            lines = self.evaluate(self.trainer.model(self.training, self.alignment))
             note_metrics(self.outdir, step, lines)
             for line in lines:
                 self.board.add_scalar("/".join(_name_of(line)), line["value"], global_step=step)
@@ -212,11 +213,16 @@ class _Recorder:
     def finish(self) -> RecognitionModel:
         """Writes the curves and, last of all, the model."""
         config = self.trainer.config
-        model = self.trainer.model({**self.training, "steps": config.steps})
+        model = self.trainer.model({**self.training, "steps": config.steps}, self.alignment)
         if self.writes:
             draw_curves(self.outdir)
             save_recognition(
-                self.outdir / MODEL_FILE, model.backbone, model.arch, model.input_size, training=model.training
+                self.outdir / MODEL_FILE,
+                model.backbone,
+                model.arch,
+                model.input_size,
+                training=model.training,
+                alignment=model.alignment,
             )
         distributed.barrier()
         return model

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from arcface.alignment import Template, frame_between
 from arcface.embed import embed
 from arcface.preprocess import protocol
 from arcface.recognition_data import PictureSet
@@ -28,18 +29,19 @@ def embed_people(model: RecognitionModel, people: PictureSet, batch_size: int = 
     found = {}
     for source in people.sources:
         rows = people.rows(source)
-        features = embed(model, (source.decode(row) for row in rows), batch_size)
+        pictures = (source.decode(row) for row in rows)
+        features = embed(model, pictures, batch_size, alignment=people.alignment)
         found[source.spectrum] = Embedded(
             features, [source.identities[row] for row in rows], [source.names[row] for row in rows]
         )
     return found
 
 
-def repeatable(model: RecognitionModel, seed: int) -> dict[str, Any]:
-    """What every line of metrics.jsonl says, so that it can be repeated."""
+def repeatable(model: RecognitionModel, seed: int, alignment: Template | None) -> dict[str, Any]:
+    """What every line of metrics.jsonl says, so that it can be repeated. alignment: of the pictures."""
     return {
         "detector": model.arch,
         "detector_sha256": model.fingerprint,
-        "resize": protocol(model.input_size, model.color_order),
+        "resize": protocol(model.input_size, model.color_order, frame_between(alignment, model.alignment)),
         "seed": seed,
     }

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from arcface.alignment import Template
 from arcface.backbones import NUM_FEATURES, build_backbone
 from arcface.heads import build_head
 from arcface.preprocess import preprocess
@@ -108,10 +109,12 @@ class RecognitionTrainer:
             raise NotFinite(f"the loss is {loss:g} and the gradient's norm {norm:g}")
         return overflows
 
-    def model(self, training: Mapping[str, Any]) -> RecognitionModel:
-        """The backbone as it is now, in evaluation mode until the next step."""
+    def model(self, training: Mapping[str, Any], alignment: Template | None = None) -> RecognitionModel:
+        """The backbone as it is now, in evaluation mode until the next step. alignment: of what it is trained on."""
         config, mark = self.config, fingerprint(self.backbone.state_dict())
-        return RecognitionModel(config.backbone, config.input_size, "RGB", mark, self.backbone.eval(), dict(training))
+        return RecognitionModel(
+            config.backbone, config.input_size, "RGB", mark, self.backbone.eval(), dict(training), alignment=alignment
+        )
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on."""

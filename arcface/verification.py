@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from arcface.alignment import Template
 from arcface.benchmarks import Benchmark
-from arcface.embed import embed
+from arcface.embed import embed_source
 from arcface.weights import RecognitionModel
 from dnnlib.errors import UserError
 
@@ -21,7 +22,8 @@ from dnnlib.errors import UserError
 @dataclass(frozen=True, eq=False)
 class BenchmarkScores:
     """Scores of one benchmark's pairs. scores: float64 [P], higher is more alike; same: bool [P]; folds: int64 [P] or
-    None for contiguous tenths; pictures: how many different ones were embedded, in so many seconds."""
+    None for contiguous tenths; pictures: how many different ones, aligned like this, were embedded, in so many seconds.
+    """
 
     name: str
     spectra: str
@@ -30,6 +32,7 @@ class BenchmarkScores:
     folds: np.ndarray | None
     pictures: int
     seconds: float
+    alignment: Template | None
 
 
 def score_benchmarks(
@@ -38,28 +41,37 @@ def score_benchmarks(
     flip: bool = True,
     batch_size: int = 64,
     show_progress: bool = False,
+    workers: int | None = None,
 ) -> list[BenchmarkScores]:
     """Scores of all benchmarks, each different picture of one embedded once, streamed from where it lies.
 
+    workers: processes that read pictures, as `embed_source` has them.
+
     Raises UserError for a picture that cannot be read, and for a model that gives no direction (NaN, zero).
     """
-    return [_score(model, benchmark, flip, batch_size, show_progress) for benchmark in benchmarks]
+    return [_score(model, benchmark, flip, batch_size, show_progress, workers) for benchmark in benchmarks]
 
 
 def _score(
-    model: RecognitionModel, benchmark: Benchmark, flip: bool, batch_size: int, show_progress: bool
+    model: RecognitionModel, benchmark: Benchmark, flip: bool, batch_size: int, show_progress: bool, workers: int | None
 ) -> BenchmarkScores:
     began = time.perf_counter()
     pictures = benchmark.pictures
-    images = (pictures.decode(index) for index in range(len(pictures)))
-    features = embed(model, images, batch_size, flip, show_progress, total=len(pictures))
+    features = embed_source(model, pictures, batch_size, workers, flip, show_progress, benchmark.alignment)
     try:
         scores = pair_scores(features, benchmark.first, benchmark.second)
     except ValueError as error:
         raise UserError(f"{benchmark.name}: {error}; the model is not sound") from error
     seconds = time.perf_counter() - began
     return BenchmarkScores(
-        benchmark.name, benchmark.spectra, scores, benchmark.same, benchmark.folds, len(pictures), seconds
+        benchmark.name,
+        benchmark.spectra,
+        scores,
+        benchmark.same,
+        benchmark.folds,
+        len(pictures),
+        seconds,
+        benchmark.alignment,
     )
 
 

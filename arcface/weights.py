@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from arcface.alignment import ARCFACE_TEMPLATE, Template, template_of
 from arcface.backbones import (
     ARCHITECTURES,
     FULL_INPUT_SIZE,
@@ -46,7 +47,8 @@ class RecognitionModel:
 
     arch: key of ARCHITECTURES, or 'onnx'. input_size: pixels. color_order: 'RGB' or 'BGR'. fingerprint: 16 hex digits.
     backbone: the network, in evaluation mode. training: what it was trained on, as the header says (may be empty).
-    num_features: length of a feature.
+    num_features: length of a feature. alignment: of the faces that it was trained on; None: not known, it sees
+    pictures as they are.
     """
 
     arch: str
@@ -56,6 +58,7 @@ class RecognitionModel:
     backbone: nn.Module
     training: dict[str, Any]
     num_features: int = NUM_FEATURES
+    alignment: Template | None = None
 
     @property
     def device(self) -> torch.device:
@@ -108,12 +111,14 @@ def load_recognition(
         if arch is not None:
             raise UserError(f"--rec-arch: {arch} is not needed, for {path} is a graph of its own")
         network, size, features, mark = load_onnx(path, torch.device(device), where)
-        return RecognitionModel(ONNX, size, "RGB", mark, network.eval(), {}, features)
+        return RecognitionModel(ONNX, size, "RGB", mark, network.eval(), {}, features, ARCFACE_TEMPLATE)
     header: dict[str, Any] = {}
     if suffix == ".safetensors":
         state, header = _read_safetensors(path, where)
+        alignment = template_of(header, where)
     else:
         state = read_state_dict(Path(path).read_bytes(), where)
+        alignment = ARCFACE_TEMPLATE  # as all public models are
     name = arch or header.get("arch") or recognise_architecture(state)
     if name is None:
         raise UserError(f"{where}: {len(state)} tensors of no known architecture; known are {', '.join(ARCHITECTURES)}")
@@ -134,6 +139,7 @@ def load_recognition(
         fingerprint=mark,
         backbone=backbone.to(device).to(memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
         training=header.get("training", {}),
+        alignment=alignment,
     )
 
 
@@ -247,11 +253,13 @@ def save_recognition(
     input_size: int,
     color_order: str = "RGB",
     training: Mapping[str, Any] | None = None,
+    alignment: Template | None = None,
 ) -> str:
     """Writes a model as .safetensors, atomically.
 
     Args:
         training: what it was trained on (data path, digest, spectra, identities, ...), any JSON values.
+        alignment: of the faces that it was trained on; None: not known.
 
     Returns:
         The fingerprint.
@@ -265,6 +273,7 @@ def save_recognition(
         "preprocessing": protocol(input_size, color_order),
         "fingerprint": mark,
         "training": dict(training or {}),
+        **(alignment.record() if alignment is not None else {}),
     }
     atomic_write_bytes(path, save(state, metadata={HEADER: json.dumps(header, allow_nan=False)}))
     return mark

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from arcface.alignment import Template, frame_between, template_of
 from arcface.detection import FaceDetector
+from arcface.preprocess import protocol
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, sha256_file
@@ -29,9 +31,11 @@ DEFAULT_DETECTOR = "facenet-pytorch"
 
 @dataclass
 class Inputs:
-    """Loaded and consistent. `sources` goes into settings.json; `warnings` are lines for the user."""
+    """Loaded and consistent. alignment: of the pictures that the generator has learned, None: not known. `sources` goes
+    into settings.json; `warnings` are lines for the user."""
 
     generator: Generator
+    alignment: Template | None
     model: RecognitionModel
     detector: FaceDetector | None
     real: FeatureSet | None
@@ -50,6 +54,7 @@ def load_inputs(
     detector: str,
     identities: str,
     privacy_check: bool,
+    rec_arch: str | None = None,
     device: torch.device | str = "cpu",
 ) -> Inputs:
     """Read and check all inputs of generate_dataset.py; nothing is created.
@@ -59,7 +64,9 @@ def load_inputs(
     """
     real = _real(real_features, identities, privacy_check)
     generator = load_generator(gen_model, device)
-    model = load_recognition(rec_model, device)
+    model = load_recognition(rec_model, device, rec_arch)
+    alignment = template_of(generator.metadata, f"--gen-model: {gen_model}")
+    frame = frame_between(alignment, model.alignment)
     warnings = _same_model(generator, gen_model, model, rec_model, real, real_features, identities)
     chosen = _thresholds(thresholds, real, real_features, model, rec_model)
     warnings += chosen.warnings
@@ -90,9 +97,11 @@ def load_inputs(
             "name": Path(rec_model).name,
             "architecture": model.arch,
             "fingerprint": model.fingerprint,
+            **({} if frame is None else {"sees": protocol(model.input_size, model.color_order, frame)}),
         },
         "real_features": None,
         "detector": detector,
+        **(alignment.record() if alignment is not None else {}),
     }
     if real is not None and real_features is not None:
         sources["real_features"] = {
@@ -104,7 +113,7 @@ def load_inputs(
     finder = None
     if detector != NO_DETECTOR:
         finder = FaceDetector.load(None if detector == DEFAULT_DETECTOR else detector, device=str(device))
-    return Inputs(generator, model, finder, real, chosen, norm, sources, warnings)
+    return Inputs(generator, alignment, model, finder, real, chosen, norm, sources, warnings)
 
 
 def _real(path: StrPath | None, identities: str, privacy_check: bool) -> FeatureSet | None:

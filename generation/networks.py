@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from arcface.alignment import Template
 from arcface.detection import Detection, FaceDetector
 from arcface.embed import embed
 from arcface.weights import RecognitionModel
@@ -30,9 +31,9 @@ def renderer_of(
     return render
 
 
-def embedder_of(model: RecognitionModel, chunk: int) -> Embedder:
-    """A recognition model as an embedder. chunk: pictures at a time, all that a call brings."""
-    return lambda images: embed(model, torch.from_numpy(images), batch_size=chunk)
+def embedder_of(model: RecognitionModel, chunk: int, alignment: Template | None = None) -> Embedder:
+    """A recognition model as an embedder. chunk: pictures at a time, all that a call brings. alignment: theirs."""
+    return lambda images: embed(model, torch.from_numpy(images), batch_size=chunk, alignment=alignment)
 
 
 def detector_of(detector: FaceDetector) -> Detector:

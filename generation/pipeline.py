@@ -81,6 +81,7 @@ def generate(
     summary = summarise(outcome, scores, selection.thresholds, store.seconds)
     root = Path(outdir)
     writers.write_manifest(root, records)
+    writers.write_description(root, settings, records)
     page = build_report(
         ReportData(root, settings, summary, selection.thresholds, outcome.people, records, scores, notices)
     )

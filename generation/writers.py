@@ -3,6 +3,7 @@
     OUT/VIS/{identity}/{sample}.png, OUT/NIR/...   the pairs
     OUT/manifest.jsonl                             a line a judged candidate, by slot and attempt
     OUT/settings.json                              everything the dataset depends on; first file of a run
+    OUT/dataset.json                               what every dataset says of itself, its alignment above all
     OUT/report.html, OUT/summary.json              the last files: with summary.json the run is finished
     OUT/.parts/                                    finished blocks and people of a run that is under way
 
@@ -31,12 +32,14 @@ from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, make_fo
 from generation.candidates import Pictures
 from generation.privacy_diversity import KEPT
 from generation.selection import Block, Person, Record
+from torch_utils.description import DESCRIPTION
 from torch_utils.image_tree import encode_png
 from torch_utils.spectra import SPECTRA
 
 MADE_BY = "generate_dataset.py"
 SETTINGS, MANIFEST, SUMMARY, REPORT, PARTS = "settings.json", "manifest.jsonl", "summary.json", "report.html", ".parts"
-OURS = (*(spectrum.folder for spectrum in SPECTRA.values()), SETTINGS, MANIFEST, SUMMARY, REPORT, PARTS)
+FOLDERS = [spectrum.folder for spectrum in SPECTRA.values()]
+OURS = (*FOLDERS, SETTINGS, MANIFEST, DESCRIPTION, SUMMARY, REPORT, PARTS)
 DECIMALS = 6  # of similarities in the manifest: beyond what float32 embeddings hold
 
 
@@ -202,3 +205,17 @@ def write_manifest(outdir: StrPath, records: Iterable[Record]) -> None:
     """OUT/manifest.jsonl, atomically."""
     lines = "".join(json.dumps(manifest_line(record)) + "\n" for record in records)
     atomic_write_bytes(Path(outdir) / MANIFEST, lines.encode())
+
+
+def write_description(outdir: StrPath, settings: dict[str, Any], records: Iterable[Record]) -> None:
+    """OUT/dataset.json, atomically; the alignment is that of the generator's pictures, as far as it is known."""
+    kept = [record for record in records if record.verdict == KEPT]
+    description: dict[str, Any] = {
+        "resolution": settings["generator"]["resolution"],
+        "resize": "generated",
+        **{key: settings[key] for key in ("alignment", "alignment_points") if key in settings},
+        "spectra": {s.name: {"folder": s.folder, "channels": s.channels} for s in SPECTRA.values()},
+        "identities": len({record.identity for record in kept}),
+        "images": len(kept),
+    }
+    atomic_write_json(Path(outdir) / DESCRIPTION, description)

@@ -14,13 +14,14 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, sha256_bytes
+from torch_utils.description import read_description
 from torch_utils.spectra import SPECTRA
 
 
@@ -252,6 +253,7 @@ class PairedTree:
 
     def __init__(self, root: StrPath, option: str = "--data") -> None:
         self.root = Path(root)
+        self._option = option
         self.trees: dict[str, ImageTree] = {}
         for spectrum in SPECTRA.values():
             inside_zip = self.root.suffix.lower() == ".zip" and self.root.is_file()
@@ -269,6 +271,10 @@ class PairedTree:
     def decode(self, spectrum: str, name: str) -> np.ndarray:
         """One picture of a pair, uint8 [H, W, 3] for 'vis', [H, W, 1] for 'nir'."""
         return self.trees[spectrum].decode(name, SPECTRA[spectrum].mode)
+
+    def description(self) -> dict[str, Any]:
+        """What dataset.json beside VIS/ and NIR/ says; see `read_description`."""
+        return read_description(self.root, self._option)
 
     def content_digest(self) -> str:
         """SHA-256 of all names and bytes, as in dataset.json; reads every file."""

@@ -21,8 +21,9 @@ from typing import Any
 from PIL import Image
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_path, atomic_write_json, check_place, read_json, sha256_bytes
+from dnnlib.files import StrPath, atomic_path, atomic_write_json, check_place, sha256_bytes
 from dnnlib.progress import progress
+from torch_utils.description import DESCRIPTION, read_description
 from torch_utils.image_tree import content_digest, encode_png, exif_orientation, split_name
 from torch_utils.picture_source import StoredPictures, TreePictures, open_pictures
 from torch_utils.recordio import LabelledPicture, write_pictures
@@ -55,10 +56,12 @@ class Packable:
     hashes: list[tuple[str, str]]
 
     def record(self, format: str) -> dict[str, Any]:
-        """What the file beside a packed one says: above all, whose each class number is."""
+        """What the file beside a packed one says: above all, whose each class number is, and how faces are aligned."""
+        known = read_description(self.data)
         return {
             "format": format,
             "source": self.data,
+            **{key: known[key] for key in ("alignment", "alignment_points") if key in known},
             "spectra": list(self.sources),
             "images": len(self.order),
             "content_digest": content_digest(self.hashes),
@@ -166,7 +169,7 @@ def pack_zip(pack: Packable, dest: StrPath, show_progress: bool = True) -> None:
         raise UserError(f"--data: {pack.data}: --format zip packs folders and zips of pictures")
 
     def files() -> Iterator[tuple[str, bytes]]:
-        yield "dataset.json", (json.dumps(_description(pack), indent=2) + "\n").encode()
+        yield DESCRIPTION, (json.dumps(_description(pack), indent=2) + "\n").encode()
         for index in progress(pack.order, desc="pack", unit="picture", show=show_progress):
             for spectrum, source in pack.sources.items():
                 yield _tree_name(source, spectrum, index), source.read(index)
@@ -176,10 +179,8 @@ def pack_zip(pack: Packable, dest: StrPath, show_progress: bool = True) -> None:
 
 def _description(pack: Packable) -> dict[str, Any]:
     """dataset.json: the dataset's own where it has one, with what is in the zip."""
-    own = Path(pack.data) / "dataset.json"
-    known = read_json(own, "--data") if own.is_file() else {}
     return {
-        **(known if isinstance(known, dict) else {}),
+        **read_description(pack.data),
         "resolution": pack.resolution,
         "spectra": {
             name: {"folder": SPECTRA[name].folder, "channels": SPECTRA[name].channels} for name in pack.sources

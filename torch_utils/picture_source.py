@@ -17,18 +17,23 @@ from torch_utils.spectra import SPECTRA
 from torch_utils.tar_shards import TarPictures
 
 
-class PictureSource(Protocol):
-    """Pictures of one spectrum. names[i] is picture i's name for messages and records, identities[i] its person."""
+class Pictures(Protocol):
+    """Pictures that can be handed to worker processes. names[i] is picture i's name for messages and records."""
 
     names: list[str]
-    identities: list[str]
-    spectrum: str
 
     def decode(self, index: int) -> np.ndarray:
-        """Picture `index` as uint8 [H, W, C], C as the spectrum has it. Raises UserError where it cannot be read."""
+        """Picture `index` as uint8 [H, W, C], C 3 or 1. Raises UserError where it cannot be read."""
         ...
 
     def __len__(self) -> int: ...
+
+
+class PictureSource(Pictures, Protocol):
+    """Pictures of one spectrum, with as many channels as it has; identities[i] is picture i's person."""
+
+    identities: list[str]
+    spectrum: str
 
 
 class StoredPictures(PictureSource, Protocol):

@@ -7,6 +7,7 @@ from typing import Any
 
 from dnnlib.errors import UserError
 from dnnlib.files import FolderLock, StrPath, atomic_write_bytes, atomic_write_json, make_folder, read_json
+from torch_utils.feature_file import UNKNOWN_MODEL
 from training.snapshots import snapshot_images
 
 CONFIG_FILE = "config.json"
@@ -55,6 +56,19 @@ def open_run_folder(
         unfinished.unlink(missing_ok=True)
     atomic_write_json(run_dir / CONFIG_FILE, described)
     return run_dir, changed
+
+
+def refuse_other_features(state: Path, model: str, where: str) -> None:
+    """Raises UserError, starting with `where`, for features of another recognition model than those that the run of
+    `state` was conditioned on, as far as config.json beside the state says it."""
+    path = state.parent / CONFIG_FILE
+    known = read_json(path, "--resume") if path.is_file() else {}
+    before = known.get("recognition_model", UNKNOWN_MODEL) if isinstance(known, dict) else UNKNOWN_MODEL
+    if UNKNOWN_MODEL not in (before, model) and before != model:
+        raise UserError(
+            f"{where}: features of recognition model {model}, but the run of --resume {state} was conditioned on those "
+            f"of {before}; give it those, or begin a run of its own with --init-from"
+        )
 
 
 def _new_folder(outdir: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
@@ -14,11 +15,14 @@ from arcface.alignment import (
     Template,
     between,
     fit,
+    frame_between,
     share_outside,
+    sight,
     template_of,
     umeyama,
     warp,
 )
+from arcface.preprocess import preprocess
 from dnnlib.errors import UserError
 
 FACE = ARCFACE_TEMPLATE.at(112)
@@ -107,9 +111,73 @@ def test_a_datasets_template_is_read_from_its_description() -> None:
     assert template_of({"alignment": "none"}) is template_of(None) is template_of([1]) is None
     found = template_of({"alignment": "own", "alignment_points": PORTRAIT_TEMPLATE.points.tolist()})
     assert isinstance(found, Template) and (found.points == PORTRAIT_TEMPLATE.points).all() and found.name == "own"
-    for points in ("abc", [[1, 2]], [[0.5, float("nan")]] * 5, [[0.5, 0.5]] * 5, [["a", {}]] * 5, 7):
+    huge, nowhere = [[10**400, 0.1]] * 5, [[0.5, float("nan")]] * 5
+    for points in ("abc", huge, [[1, 2]], nowhere, [[0.5, 0.5]] * 5, [["a", {}]] * 5, 7):
         with pytest.raises(UserError, match=r"--data: dataset\.json: alignment_points"):
             template_of({"alignment": "own", "alignment_points": points})
+    long = template_of({"alignment": "x" * 999 + "\n", "alignment_points": FACE.tolist()})
+    again = template_of(PORTRAIT_TEMPLATE.record())
+    assert long is not None and long.name == "x" * 40
+    assert again is not None and (again.points == PORTRAIT_TEMPLATE.points).all()
+
+
+# ----------------------------------------------------------------------------
+# What a model sees.
+
+
+def test_the_frame_between_the_two_templates_by_hand() -> None:
+    assert frame_between(PORTRAIT_TEMPLATE, ARCFACE_TEMPLATE) == pytest.approx((24 / 160, 30 / 160, 0.7))
+    assert frame_between(ARCFACE_TEMPLATE, PORTRAIT_TEMPLATE) == pytest.approx((-24 / 112, -30 / 112, 160 / 112))
+    same = Template("another name", ARCFACE_TEMPLATE.points + 1e-6)
+    assert frame_between(same, ARCFACE_TEMPLATE) is frame_between(None, ARCFACE_TEMPLATE) is None
+    assert frame_between(PORTRAIT_TEMPLATE, None) is frame_between(None, None) is None
+
+
+@given(seeds, st.floats(0.4, 2), st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)))
+@settings(max_examples=30, deadline=None)
+def test_no_other_frame_brings_the_points_nearer(seed: int, side: float, corner: tuple[float, float]) -> None:
+    """Least squares, against numpy's solver for the three unknowns."""
+    points = ARCFACE_TEMPLATE.points * side + corner + np.random.default_rng(seed).normal(0, 0.02, (5, 2))
+    frame = frame_between(Template("own", points), ARCFACE_TEMPLATE)
+    assert frame is not None
+    ones, zeros = np.ones(5), np.zeros(5)
+    rows = np.block([[points[:, 0:1], ones[:, None], zeros[:, None]], [points[:, 1:], zeros[:, None], ones[:, None]]])
+    (scale, x, y), *_ = np.linalg.lstsq(rows, ARCFACE_TEMPLATE.points.T.ravel(), rcond=None)
+    np.testing.assert_allclose(frame, (-x / scale, -y / scale, 1 / scale), atol=1e-9)
+
+
+@pytest.mark.parametrize("change", [lambda p: p[:, ::-1] * (1, -1), lambda p: 1 - p, lambda p: p * 9, lambda p: p / 9])
+def test_templates_without_a_frame_are_refused(change) -> None:
+    turned = Template("turned", change(ARCFACE_TEMPLATE.points))
+    with pytest.raises(UserError, match="aligned as turned, and no square of them shows a face as arcface_112"):
+        frame_between(turned, ARCFACE_TEMPLATE)
+
+
+def test_a_line_says_what_is_seen() -> None:
+    assert sight(PORTRAIT_TEMPLATE, PORTRAIT_TEMPLATE) is sight(None, None) is sight(PORTRAIT_TEMPLATE, None) is None
+    said = sight(PORTRAIT_TEMPLATE, ARCFACE_TEMPLATE)
+    assert said is not None and "aligned as portrait, the model as arcface_112: it sees the square of 70%" in said
+    assert "beyond" not in said and "beyond" in str(sight(ARCFACE_TEMPLATE, PORTRAIT_TEMPLATE))
+    assert "is not known" in str(sight(None, ARCFACE_TEMPLATE))
+
+
+def test_a_portrait_gives_the_network_what_the_arcface_crop_gives() -> None:
+    """One photograph, cut both ways; seen as a whole, the portrait is far from it."""
+    from skimage.data import astronaut
+
+    eyes_nose_mouth = np.array([[207, 113], [249, 110], [229, 137], [212, 153], [248, 151]])
+    crops = {
+        template.name: torch.from_numpy(
+            warp(astronaut(), umeyama(eyes_nose_mouth, template.at(side)), side).transpose(2, 0, 1)[None].copy()
+        )
+        for template, side in ((PORTRAIT_TEMPLATE, 256), (ARCFACE_TEMPLATE, 112))
+    }
+    expected = preprocess(crops["arcface_112"], 112) * 127.5
+    frame = frame_between(PORTRAIT_TEMPLATE, ARCFACE_TEMPLATE)
+    framed = preprocess(crops["portrait"], 112, frame=frame) * 127.5 - expected
+    whole = preprocess(crops["portrait"], 112) * 127.5 - expected
+    assert framed.abs().mean() < 3 and whole.abs().mean() > 25
+    assert abs(framed.mean()) < 0.3
 
 
 # ----------------------------------------------------------------------------

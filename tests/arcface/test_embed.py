@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arcface.alignment import ARCFACE_TEMPLATE, PORTRAIT_TEMPLATE, frame_between
 from arcface.backbones import build_backbone
 from arcface.embed import embed, embed_dataset, embed_source, most_typical
 from arcface.preprocess import preprocess
 from arcface.weights import RecognitionModel, load_recognition, save_recognition
 from dnnlib.errors import UserError
+from tests.arcface.people import settled
 from torch_utils.image_tree import PairedTree, encode_png
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> RecognitionModel:
     torch.manual_seed(0)
-    backbone = build_backbone("mbfn", 32)
+    backbone = settled(build_backbone("mbfn", 32))
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     save_recognition(path, backbone, "mbfn", 32)
     return load_recognition(path)
@@ -37,6 +40,27 @@ def test_it_is_the_bare_network_on_preprocessed_pictures(model: RecognitionModel
     with torch.no_grad():
         expected = model.backbone(preprocess(images, 32)).numpy()
     np.testing.assert_allclose(embed(model, images), expected, atol=1e-5)
+
+
+def test_of_pictures_aligned_otherwise_it_sees_the_part_that_is_aligned_so(model: RecognitionModel) -> None:
+    expecting = replace(model, alignment=ARCFACE_TEMPLATE)
+    source = Noise()
+    arrays = [source.decode(index) for index in range(len(source))]
+    frame = frame_between(PORTRAIT_TEMPLATE, ARCFACE_TEMPLATE)
+    inputs = [preprocess(torch.from_numpy(array).permute(2, 0, 1)[None], 32, frame=frame) for array in arrays]
+    with torch.no_grad():
+        expected = model.backbone(torch.cat(inputs)).numpy()
+    for found in (
+        embed(expecting, arrays, alignment=PORTRAIT_TEMPLATE),
+        np.concatenate(
+            [embed(expecting, torch.from_numpy(a).permute(2, 0, 1)[None], alignment=PORTRAIT_TEMPLATE) for a in arrays]
+        ),
+        embed_source(expecting, source, 2, 0, alignment=PORTRAIT_TEMPLATE),
+        embed_source(expecting, source, 2, 2, alignment=PORTRAIT_TEMPLATE),
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    for known in (embed(expecting, arrays), embed(model, arrays, alignment=PORTRAIT_TEMPLATE)):
+        assert np.array_equal(known, embed(model, arrays))
 
 
 @settings(max_examples=15, deadline=None)

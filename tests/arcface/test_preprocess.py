@@ -1,9 +1,13 @@
 """The one preprocessing function, by hand."""
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
-from arcface.preprocess import preprocess
+from arcface.preprocess import Frame, preprocess, protocol, resize
 
 
 def test_values_and_order_by_hand() -> None:
@@ -43,3 +47,52 @@ def test_other_inputs_are_refused(shape: tuple[int, ...], dtype: torch.dtype) ->
 def test_unknown_colour_order_is_refused() -> None:
     with pytest.raises(ValueError, match="GBR"):
         preprocess(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 8, "GBR")
+
+
+# ----------------------------------------------------------------------------
+# Frames.
+
+
+def noise(height: int, width: int, channels: int = 3, count: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(height)
+    return torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
+
+
+@given(
+    shape=st.tuples(st.integers(5, 60), st.integers(5, 60)),
+    size=st.integers(4, 40),
+    corner=st.tuples(st.floats(-0.9, 0.9), st.floats(-0.9, 0.9)),
+    side=st.floats(0.2, 2.5),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_frame_is_pillows_box(shape: tuple[int, int], size: int, corner: tuple[float, float], side: float) -> None:
+    """Pillow's bilinear resize of a box, of a picture whose border goes on, is an implementation of its own."""
+    height, width = shape
+    images = noise(height, width, 1)
+    found = resize(images, size, Frame(*corner, side))[0, 0].numpy()
+    rim = 4 * max(shape)
+    wide = np.pad(images[0, 0].numpy(), rim, mode="edge").astype(np.float32)
+    left, top = corner[0] * width + rim, corner[1] * height + rim
+    box = (left, top, left + side * width, top + side * height)
+    expected = Image.fromarray(wide).resize((size, size), Image.Resampling.BILINEAR, box=box)
+    np.testing.assert_allclose(found, np.asarray(expected), atol=0.02)
+
+
+def test_a_frame_of_whole_pixels_is_a_slice_and_no_frame_changes_nothing() -> None:
+    images = noise(160, 160, count=2)
+    found = preprocess(images, 112, "BGR", Frame(0.15, 0.1875, 0.7))
+    torch.testing.assert_close(found, preprocess(images[:, :, 30:142, 24:136], 112, "BGR"), atol=1e-5, rtol=0)
+    whole = torch.nn.functional.interpolate(images.float(), (112, 112), mode="bilinear", antialias=True)
+    assert torch.equal(resize(images, 112), whole) and resize(images, 160) is images
+    inner = (..., slice(2, -2), slice(2, -2))  # the border does not go on in torch's
+    torch.testing.assert_close(resize(images, 112, Frame(0, 0, 1))[inner], whole[inner], atol=0.01, rtol=0)
+
+
+def test_a_frames_rows_do_not_depend_on_the_batch() -> None:
+    images, frame = noise(50, 50, count=5), Frame(0.1, 0.2, 0.7)
+    torch.testing.assert_close(resize(images, 32, frame)[3:4], resize(images[3:4], 32, frame), atol=1e-4, rtol=0)
+
+
+def test_the_protocol_names_the_frame() -> None:
+    assert protocol(112) == "bilinear-antialias-112-rgb"
+    assert protocol(112, "BGR", Frame(0.15, 0.1875, 0.7)) == "bilinear-antialias-112-bgr-of-0.15,0.1875,0.7"

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from arcface.alignment import ARCFACE_TEMPLATE, PORTRAIT_TEMPLATE, Template
 from arcface.backbones import build_backbone
 from arcface.weights import fingerprint, load_recognition, read_checkpoint, save_recognition
 from dnnlib.errors import UserError
@@ -124,6 +125,21 @@ def test_the_header_holds_all_that_is_needed_and_old_ones_are_read(narrow: torch
         }
     old = header_of(tmp_path / "old.safetensors", narrow, preprocessing=None)
     assert load_recognition(old).fingerprint == mark
+
+
+def test_a_model_knows_the_alignment_that_it_expects(narrow: torch.nn.Module, public: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    own = Template("own", PORTRAIT_TEMPLATE.points * 0.9)
+    for template in (own, ARCFACE_TEMPLATE):
+        save_recognition(path, narrow, "mbfn", 32, alignment=template)
+        found = load_recognition(path).alignment
+        assert found is not None and found.name == template.name and (found.points == template.points).all()
+    save_recognition(path, narrow, "mbfn", 32)
+    assert load_recognition(path).alignment is None
+    assert load_recognition(public).alignment is ARCFACE_TEMPLATE
+    assert load_recognition(header_of(path, narrow, alignment="portrait")).alignment is PORTRAIT_TEMPLATE
+    with pytest.raises(UserError, match=r"model\.safetensors: alignment_points are not"):
+        load_recognition(header_of(path, narrow, alignment="x", alignment_points=[[1, 2]]))
 
 
 def test_half_precision_weights_are_read_as_float32(public: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from arcface.alignment import ARCFACE_TEMPLATE
 from arcface.embed import embed
 from arcface.onnx_file import read_contents
 from arcface.preprocess import preprocess
@@ -78,6 +79,7 @@ def test_features_are_those_of_the_graph(model: onnx.ModelProto, images: torch.T
     path = saved(tmp_path / "model.onnx", model)
     loaded = load_recognition(path)
     assert (loaded.arch, loaded.input_size, loaded.color_order, loaded.num_features) == ("onnx", 16, "RGB", 8)
+    assert loaded.alignment is ARCFACE_TEMPLATE
     assert loaded.fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     loose = model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
     found = embed(loaded, images, batch_size=2)
