@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from dataset_tool import main
+from torch_utils.description import read_description
 from torch_utils.image_tree import PairedTree, encode_png
 from torch_utils.packing import written_shards
 from torch_utils.picture_source import open_pictures
@@ -50,6 +51,7 @@ def test_packed_pictures_are_the_datasets(data: Path, tmp_path: Path, kind: str,
         assert after.identities == people
     if spectra == "vis+nir":  # tests across the spectra know the two pictures of one moment by their name
         assert open_pictures(dest, "vis").names == open_pictures(dest, "nir").names
+    assert read_description(dest)["alignment"] == "portrait"
     if kind != "zip":
         assert json.loads(Path(f"{dest}.json").read_text())["identities"] == ["a.b", "c"]
     again = tmp_path / "again" / dest.name

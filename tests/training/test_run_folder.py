@@ -15,12 +15,14 @@ from dnnlib.errors import UserError
 from dnnlib.files import FolderLock, keep_lines, read_json
 from training.run_folder import (
     BEST_NETWORK,
+    CONFIG_FILE,
     copy_best,
     latest_state,
     offer_best,
     open_run_folder,
     prune,
     read_best,
+    refuse_other_features,
     stamp,
 )
 from training.snapshots import GENERATOR_FORMAT, snapshot_images
@@ -156,3 +158,17 @@ def test_damaged_files_of_a_run_are_told_by_name(tmp_path: Path) -> None:
     (tmp_path / "stats.jsonl").write_text('{"progress/kimg": 1}\ngarbage\n')
     with pytest.raises(UserError, match=r"stats\.jsonl: line 2 is not JSON"):
         keep_lines(tmp_path / "stats.jsonl", lambda line: True)
+
+
+def test_features_of_another_model_do_not_go_on_with_a_run(tmp_path: Path) -> None:
+    state = tmp_path / "training-state-000000.pt"
+    refuse_other_features(state, "b", "--features: f")  # a state alone says nothing
+    for said in ({"recognition_model": "b"}, {"recognition_model": "unknown"}, {}, []):
+        (tmp_path / CONFIG_FILE).write_text(json.dumps(said))
+        refuse_other_features(state, "b", "--features: f")
+    (tmp_path / CONFIG_FILE).write_text('{"recognition_model": "a"}')
+    refuse_other_features(state, "unknown", "--features: f")
+    with pytest.raises(
+        UserError, match=r"^--features: f: features of .* model b, .* conditioned on those of a;"
+    ):
+        refuse_other_features(state, "b", "--features: f")
