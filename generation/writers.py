@@ -211,7 +211,7 @@ def write_description(outdir: StrPath, settings: dict[str, Any], records: Iterab
     """OUT/dataset.json, atomically; the alignment is that of the generator's pictures, as far as it is known."""
     kept = [record for record in records if record.verdict == KEPT]
     description: dict[str, Any] = {
-        "resolution": settings["generator"]["resolution"],
+        "resolution": settings["generator"].get("resolution"),
         "resize": "generated",
         **{key: settings[key] for key in ("alignment", "alignment_points") if key in settings},
         "spectra": {s.name: {"folder": s.folder, "channels": s.channels} for s in SPECTRA.values()},

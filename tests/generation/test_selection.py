@@ -16,6 +16,7 @@ from generation.privacy_diversity import KEPT, Rule
 from generation.selection import Growing, Record, judge_round
 from generation.summary import explain_shortfall, finish_records
 from tests.generation import fakes
+from torch_utils.description import DESCRIPTION
 from torch_utils.image_tree import decode_image
 
 
@@ -81,7 +82,7 @@ def test_the_folder_holds_what_the_manifest_says_and_nothing_else(finished):
     outdir, _, lines = finished
     named = {line[name] for line in lines if line["verdict"] == KEPT for name in ("vis", "nir")}
     found = {path.relative_to(outdir).as_posix() for path in outdir.rglob("*") if path.is_file()}
-    assert found == named | {writers.MANIFEST, writers.SUMMARY, writers.REPORT, writers.SETTINGS}
+    assert found == named | {writers.MANIFEST, DESCRIPTION, writers.SUMMARY, writers.REPORT, writers.SETTINGS}
     assert "VIS/0/0.png" in named and "NIR/7/4.png" in named
     vis = decode_image((outdir / "VIS/3/2.png").read_bytes(), "RGB", "vis")
     nir = decode_image((outdir / "NIR/3/2.png").read_bytes(), "L", "nir")

@@ -163,12 +163,10 @@ def test_damaged_files_of_a_run_are_told_by_name(tmp_path: Path) -> None:
 def test_features_of_another_model_do_not_go_on_with_a_run(tmp_path: Path) -> None:
     state = tmp_path / "training-state-000000.pt"
     refuse_other_features(state, "b", "--features: f")  # a state alone says nothing
-    for said in ({"recognition_model": "b"}, {"recognition_model": "unknown"}, {}, []):
-        (tmp_path / CONFIG_FILE).write_text(json.dumps(said))
+    for said in ('{"recognition_model": "b"}', '{"recognition_model": "unknown"}', "{}", "[]"):
+        (tmp_path / CONFIG_FILE).write_text(said)
         refuse_other_features(state, "b", "--features: f")
     (tmp_path / CONFIG_FILE).write_text('{"recognition_model": "a"}')
     refuse_other_features(state, "unknown", "--features: f")
-    with pytest.raises(
-        UserError, match=r"^--features: f: features of .* model b, .* conditioned on those of a;"
-    ):
+    with pytest.raises(UserError, match=r"^--features: f: features of .* model b, .* conditioned on those of a;"):
         refuse_other_features(state, "b", "--features: f")
