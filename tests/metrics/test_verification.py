@@ -27,10 +27,11 @@ def test_by_hand() -> None:
 
 
 def test_mean_and_sd_over_given_folds_by_hand() -> None:
-    # Fold 0 alone says 0.5; it gets fold 1 half right. Fold 1 alone is best at nothing between 0.4 and 0.6.
+    # On fold 9, -inf and inf are best, half right: the lower counts, which is half right on fold 7. Fold 7 says 0.5,
+    # by which both of fold 9 are wrong.
     result = verify([0.9, 0.1, 0.4, 0.6], [True, False, True, False], folds=[7, 7, 9, 9])
-    assert result.fold_accuracies[1] == 0.0
-    assert result.accuracy == np.mean(result.fold_accuracies) and result.accuracy_sd == np.std(result.fold_accuracies)
+    assert result.thresholds == (-np.inf, 0.5) and result.fold_accuracies == (0.5, 0.0)
+    assert (result.accuracy, result.accuracy_sd) == (0.25, 0.25)
 
 
 def test_of_equally_good_thresholds_the_middle_one_counts() -> None:
