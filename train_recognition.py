@@ -14,7 +14,7 @@ import click
 
 from arcface.alignment import sight
 from arcface.backbones import ARCHITECTURES
-from arcface.benchmarks import Benchmark, find_benchmarks
+from arcface.benchmarks import Benchmark, check_pictures, find_benchmarks
 from arcface.heads import HEADS
 from arcface.recognition_augment import PARTS
 from arcface.recognition_config import DEFAULT_EPOCHS, DEFAULTS, MILESTONES, PRECISIONS, SCHEDULES
@@ -270,6 +270,7 @@ def test_model(
     if not benchmarks:
         raise UserError("--rec-model: is tested on --benchmarks; name some, or --data to train a model")
     found = [one for where in benchmarks for one in find_benchmarks(where)]
+    check_pictures(found)
     if dry_run:
         counts = {one.name: {"spectra": one.spectra, "pairs": len(one.same)} for one in found}
         click.echo(json.dumps({"model": model.fingerprint, "backbone": model.arch, "benchmarks": counts}, indent=2))

@@ -64,6 +64,19 @@ def open_benchmark(path: StrPath, option: str = "--benchmarks") -> Benchmark:
     return read_list(path, Path(path).parent, option)
 
 
+def check_pictures(benchmarks: Sequence[Benchmark], option: str = "--benchmarks") -> None:
+    """Decodes every picture: a training's last hour is late for a broken one. Raises UserError, also where one is not
+    square, as aligned faces are."""
+    for benchmark in benchmarks:
+        for index, name in enumerate(benchmark.pictures.names):
+            height, width = benchmark.pictures.decode(index).shape[:2]
+            if height != width:
+                raise UserError(
+                    f"{option}: {benchmark.name}: picture {name} is {width}x{height}; a square, as aligned faces are, "
+                    "is needed"
+                )
+
+
 def _checked(benchmark: Benchmark, where: str) -> Benchmark:
     if benchmark.same.all() or not benchmark.same.any():
         kind = "two people" if len(benchmark.same) and not benchmark.same.any() else "one person"

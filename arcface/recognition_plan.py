@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from arcface.backbones import ARCHITECTURES
-from arcface.benchmarks import find_benchmarks
+from arcface.benchmarks import check_pictures, find_benchmarks
 from arcface.recognition_config import DataFacts, RecognitionConfig, build_config
 from arcface.recognition_data import PictureSet, TrainingPictures, available_spectra, open_set
 from arcface.recognition_run import check_run
@@ -51,7 +51,7 @@ def make_plan(options: Mapping[str, Any], gpus: int, device: str, dry_run: bool 
     if options.get("eval_every") is not None and not options["holdout"] and not options["benchmarks"]:
         raise UserError("--eval-every: there is nothing to test on; name --holdout or --benchmarks, too")
     for path in options["benchmarks"]:
-        find_benchmarks(path)
+        check_pictures(find_benchmarks(path))
     given, start = begin_with(options)
     facts = DataFacts(len(pictures), pictures.decode(0).shape[0], {**pictures.record(), "holdout": options["holdout"]})
     pick = distributed.named_device if dry_run and device != "auto" else distributed.pick_device

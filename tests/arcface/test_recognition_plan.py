@@ -57,3 +57,24 @@ def test_weights_to_begin_with_say_backbone_and_size(options: dict[str, Any], tm
         begin_with({**start, "resolution": 40})
     with pytest.raises(UserError, match="--init-from: .* takes BGR; training is in RGB"):
         begin_with({**start, "init_from": model_file(tmp_path / "bgr.safetensors", "BGR")})
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"no picture", "VIS/0_0.png: not a PNG or JPEG picture"),
+        (encode_png(np.zeros((40, 30, 3), np.uint8)), "picture VIS/0_0.png is 30x40; a square"),
+    ],
+)
+def test_a_benchmarks_pictures_are_read_before_the_training(
+    options: dict[str, Any], tmp_path: Path, data: bytes, words: str
+) -> None:
+    bench = tmp_path / "bench"
+    (bench / "VIS").mkdir(parents=True)
+    for name in ("0_0.png", "0_1.png", "1_0.png"):
+        (bench / "VIS" / name).write_bytes(encode_png(np.zeros((40, 40, 3), np.uint8)))
+    (bench / "pairs.txt").write_text("VIS/0_1.png VIS/0_0.png 1\nVIS/0_1.png VIS/1_0.png 0\n")
+    make_plan({**options, "benchmarks": (bench,)}, 1, "cpu")
+    (bench / "VIS/0_0.png").write_bytes(data)
+    with pytest.raises(UserError, match=words):
+        make_plan({**options, "benchmarks": (bench,)}, 1, "cpu")
