@@ -212,7 +212,7 @@ def all_tests(
     found: list[Benchmark] = []  # read by the process that tests, when it does
 
     def evaluate(model: RecognitionModel) -> list[dict[str, Any]]:
-        lines = people_lines(model, held_out, seed) if held_out else []
+        lines = people_lines(model, held_out, seed, workers) if held_out else []
         if not found:
             found.extend(benchmark for path in benchmarks for benchmark in find_benchmarks(path))
         return lines + (benchmark_lines(model, found, outdir, seed, workers) if found else [])
@@ -220,9 +220,9 @@ def all_tests(
     return evaluate
 
 
-def people_lines(model: RecognitionModel, people: PictureSet, seed: int) -> list[dict[str, Any]]:
+def people_lines(model: RecognitionModel, people: PictureSet, seed: int, workers: int | None) -> list[dict[str, Any]]:
     """Error rates on people: within each spectrum, and across the two."""
-    began, found = time.perf_counter(), embed_people(model, people)
+    began, found = time.perf_counter(), embed_people(model, people, workers=workers)
     scores = {name: mated_nonmated(own.features, own.identities) for name, own in found.items()}
     if len(found) > 1:
         first, second = found.values()

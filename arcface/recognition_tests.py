@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arcface.alignment import Template, frame_between
-from arcface.embed import embed
+from arcface.embed import embed_source
 from arcface.preprocess import protocol
 from arcface.recognition_data import PictureSet
 from arcface.weights import RecognitionModel
+from torch_utils.picture_source import PictureSource
 
 
 class Embedded(NamedTuple):
@@ -24,16 +25,33 @@ class Embedded(NamedTuple):
     names: list[str]
 
 
-def embed_people(model: RecognitionModel, people: PictureSet, batch_size: int = 64) -> dict[str, Embedded]:
-    """Spectrum -> features of all pictures of these people. Raises UserError for a picture that cannot be read."""
+class _Rows:
+    """Some pictures of a source, as Pictures."""
+
+    def __init__(self, source: PictureSource, rows: list[int]) -> None:
+        self.source, self.rows = source, rows
+        self.names = [source.names[row] for row in rows]
+
+    def decode(self, index: int) -> np.ndarray:
+        return self.source.decode(self.rows[index])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def embed_people(
+    model: RecognitionModel, people: PictureSet, batch_size: int = 64, workers: int | None = None
+) -> dict[str, Embedded]:
+    """Spectrum -> features of all pictures of these people, read by `workers` processes (`embed_source`).
+
+    Raises UserError for a picture that cannot be read.
+    """
     found = {}
     for source in people.sources:
-        rows = people.rows(source)
-        pictures = (source.decode(row) for row in rows)
-        features = embed(model, pictures, batch_size, alignment=people.alignment)
-        found[source.spectrum] = Embedded(
-            features, [source.identities[row] for row in rows], [source.names[row] for row in rows]
-        )
+        pictures = _Rows(source, people.rows(source))
+        features = embed_source(model, pictures, batch_size, workers, alignment=people.alignment)
+        identities = [source.identities[row] for row in pictures.rows]
+        found[source.spectrum] = Embedded(features, identities, pictures.names)
     return found
 
 
