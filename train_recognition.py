@@ -26,6 +26,7 @@ from arcface.recognition_run import (
     LOG_FILE,
     METRICS_FILE,
     MODEL_FILE,
+    check_test,
     enter_run,
     enter_test,
     write_metrics,
@@ -271,6 +272,7 @@ def test_model(
         raise UserError("--rec-model: is tested on --benchmarks; name some, or --data to train a model")
     found = [one for where in benchmarks for one in find_benchmarks(where)]
     check_pictures(found)
+    check_test(outdir)
     if dry_run:
         counts = {one.name: {"spectra": one.spectra, "pairs": len(one.same)} for one in found}
         click.echo(json.dumps({"model": model.fingerprint, "backbone": model.arch, "benchmarks": counts}, indent=2))

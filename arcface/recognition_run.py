@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from arcface.weights import read_checkpoint
 from dnnlib.errors import UserError
 from dnnlib.files import (
     FolderLock,
-    atomic_path,
     atomic_write_bytes,
     atomic_write_json,
+    check_folder,
     keep_lines,
     make_folder,
     read_json,
@@ -41,6 +42,7 @@ def check_run(config: RecognitionConfig, outdir: Path, overwrite: bool = False) 
 
     overwrite: the first does not matter.
     """
+    check_folder(outdir, "--outdir")
     if not (outdir / CONFIG_FILE).exists():
         return
     before = _read_config(outdir)
@@ -70,10 +72,16 @@ def open_run(config: RecognitionConfig, outdir: Path) -> None:
     atomic_write_json(outdir / CONFIG_FILE, config.to_json())
 
 
-def enter_test(outdir: Path) -> None:
-    """Makes the folder of a test without training. Raises UserError where it holds a run."""
+def check_test(outdir: Path) -> None:
+    """Raises UserError where a test without training cannot have its folder: it holds a run, or is none."""
+    check_folder(outdir, "--outdir")
     if (outdir / CONFIG_FILE).exists():
         raise UserError(f"--outdir: {outdir} holds a run; choose another folder for a test without training")
+
+
+def enter_test(outdir: Path) -> None:
+    """Makes the folder of a test without training. Raises UserError where `check_test` does."""
+    check_test(outdir)
     make_folder(outdir, "--outdir")
 
 
@@ -118,8 +126,9 @@ def _read_config(outdir: Path) -> dict[str, Any]:
 def save_state(outdir: Path, state: dict[str, Any]) -> None:
     """Writes the state of state["step"] and removes older ones."""
     target = outdir / STATE_FILE.format(step=state["step"])
-    with atomic_path(target) as temporary:
-        torch.save(state, temporary)
+    buffer = io.BytesIO()  # torch.save into a file reports a full disk as an error of its own
+    torch.save(state, buffer)
+    atomic_write_bytes(target, buffer.getbuffer())
     for old in outdir.glob(STATE_PATTERN):
         if old != target:
             old.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from dnnlib.errors import SharedUserError, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+LONGEST_LINE = 2000
 LINGER_SECONDS = 2.0  # a launcher ends all processes as soon as one leaves: the one that tells comes first
 
 
@@ -54,8 +55,10 @@ def refuse_others(allowed: set[str], why: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    """White space becomes blanks; what a terminal would obey, as in a hostile file's name, is written out."""
+    """White space becomes blanks; what a terminal would obey, as in a hostile file's name, is written out, and what
+    is longer than a screen is cut."""
     words = " ".join(text.split())
+    words = words if len(words) <= LONGEST_LINE else f"{words[:LONGEST_LINE]}..."
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in words)
 
 

@@ -63,6 +63,14 @@ def check_place(path: StrPath, option: str) -> None:
         raise UserError(f"{option}: {path}: cannot be written; the name of a file in a folder would be right")
 
 
+def check_folder(path: StrPath, option: str) -> None:
+    """Raises UserError where `path` can be no folder, because it or one above it is a file. Makes nothing."""
+    place = Path(path).absolute()
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    if not there.is_dir():
+        raise UserError(f"{option}: {path}: cannot be made a folder, because {there} is a file; name another")
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -98,6 +98,9 @@ def test_dry_run_and_underscores(data: Path, tmp_path: Path) -> None:
     assert told["classes"] == 6 and told["pictures"] == 24 and told["steps_per_epoch"] == 3 and told["scale"] == 64
     assert told["head_parameters"] == 6 * 512 and told["backbone_parameters"] > 1e6
     assert not (tmp_path / "run").exists()
+    (tmp_path / "file").write_text("x")
+    refused = run("--data", data, "--outdir", tmp_path / "file/run", "--batch", 8, "--dry-run")
+    assert refused.exit_code == 2 and "--outdir" in refused.stderr
 
 
 def test_benchmarks_after_training_and_without(data: Path, tmp_path: Path) -> None:

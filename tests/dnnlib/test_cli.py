@@ -17,6 +17,8 @@ def command(gen_model: str, fail: str) -> None:
         raise UserError("--gen-model: x: two\nlines")
     if fail == "sly":
         raise UserError("--gen-model: \x1b[2J\udca0 ü: hostile")
+    if fail == "long":
+        raise UserError("x" * 70000)
     if fail == "bug":
         raise RuntimeError("ours")
     click.echo(gen_model)
@@ -40,6 +42,7 @@ def test_the_users_mistake_is_one_line_and_status_2(arguments: list[str]) -> Non
 def test_what_a_terminal_would_obey_is_written_out() -> None:
     result = CliRunner().invoke(command, ["--gen-model", "a", "--fail", "sly"])
     assert result.stderr == "Error: --gen-model: \\x1b[2J\\udca0 ü: hostile\n"
+    assert len(CliRunner().invoke(command, ["--gen-model", "a", "--fail", "long"]).stderr) < 2100
 
 
 def test_the_first_process_of_a_launcher_tells_what_all_have_met(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from dnnlib.files import (
     atomic_path,
     atomic_write_bytes,
     atomic_write_json,
+    check_folder,
     check_place,
     read_json,
     read_lines,
@@ -69,4 +70,14 @@ def test_a_place_where_no_file_can_be_is_refused_before_the_work(tmp_path: Path)
     for place in (tmp_path, tmp_path / "file/out.bin"):
         with pytest.raises(UserError, match="--out: .*: cannot be written"):
             check_place(place, "--out")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_below_a_file_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path, tmp_path / "new/deeper"):
+        check_folder(place, "--outdir")
+    for place in (tmp_path / "file", tmp_path / "file/run"):
+        with pytest.raises(UserError, match="--outdir: .*: cannot be made a folder, because .*file is a file"):
+            check_folder(place, "--outdir")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
