@@ -78,9 +78,8 @@ def example(
 @option("--filter", default="lanczos", type=click.Choice(["lanczos", "area"]), help="Resize filter.")
 @option(
     "--layout",
-    default="generic",
     type=click.Choice(["generic", "tufts", "casia-nir-vis-2"]),
-    help="How names tell people and pairs.",
+    help="How names tell people and pairs. [default: generic]",
 )
 @option("--pairs", metavar="CSV", help="The pairs, instead of a layout: columns vis, nir, identity and maybe sample.")
 @option("--register", is_flag=True, help="Detect on NIR too, where both were not taken through one lens at once.")
@@ -89,7 +88,7 @@ def example(
 @option("--detector", metavar="PATH", help="MTCNN's weights: a folder or wheel. [default: installed facenet-pytorch]")
 @option("--workers", default=2, help="Processes.")
 def prepare(
-    vis: str, nir: str, dest: str, layout: str, pairs: str | None, workers: int, align: str, **options: Any
+    vis: str, nir: str, dest: str, layout: str | None, pairs: str | None, workers: int, align: str, **options: Any
 ) -> None:
     """Make a dataset of raw captures: pair them, find the faces, align, crop and resize."""
     from arcface.alignment import ARCFACE_TEMPLATE
@@ -100,6 +99,9 @@ def prepare(
 
     settings = Settings(align=ARCFACE_TEMPLATE.name if align == "arcface" else align, **options)
     settings.check()
+    if pairs is not None and layout is not None:
+        raise UserError("--layout: tells pairs by their names, and --pairs lists them; leave one out")
+    layout = layout or "generic"
     trees = {name: ImageTree(path, option=f"--{name}", kinds=CAPTURES) for name, path in (("vis", vis), ("nir", nir))}
     found = find_captures(trees["vis"], trees["nir"], layout, pairs)
     done = prepare_captures(trees, found, dest, settings, "pairs" if pairs else layout, workers)

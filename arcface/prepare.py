@@ -76,6 +76,8 @@ class Settings:
                 raise UserError(f"{option}: {share} is outside 0 to 1")
         if self.register and self.align == UNALIGNED:
             raise UserError("--register: brings faces onto a template, which --align none does not; leave one out")
+        if self.detector is not None and self.align == UNALIGNED:
+            raise UserError("--detector: finds faces, which --align none does not look for; leave one out")
         assert self.align in (*TEMPLATES, UNALIGNED) and self.filter in FILTERS
 
 

@@ -340,6 +340,8 @@ def test_finished_is_finished_and_other_options_are_refused(tmp_path: Path) -> N
         (("--min-probability", 2), "--min-probability"),
         (("--max-outside", -0.5), "--max-outside"),
         (("--align", "none", "--register"), "--register"),
+        (("--align", "none", "--detector", "weights"), "--detector"),
+        (("--pairs", "pairs.csv", "--layout", "tufts"), "--layout"),
         (("--align", "none", "--workers", 0), "--workers"),
         (("--pairs", "absent.csv"), "--pairs"),
         (("--detector", "absent"), "--detector"),
