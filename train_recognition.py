@@ -28,7 +28,6 @@ from arcface.recognition_run import (
     MODEL_FILE,
     check_test,
     enter_run,
-    enter_test,
     write_metrics,
 )
 from arcface.recognition_tests import embed_people, repeatable
@@ -36,7 +35,7 @@ from arcface.verification import score_benchmarks
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.cli import Command, option, refuse_others
 from dnnlib.errors import UserError
-from dnnlib.files import FolderLock, read_lines
+from dnnlib.files import FolderLock, make_folder, read_lines
 from dnnlib.logger import log_to
 from metrics.identity import error_rates, mated_nonmated, mated_nonmated_across
 from metrics.verification import draw_det, verify
@@ -46,7 +45,7 @@ from torch_utils.launch import find_world, launch, launchers_place
 from torch_utils.memory import keep_freed_memory
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 
-TEST_OPTIONS = {"rec_model", "rec_arch", "benchmarks", "outdir", "device", "seed", "dry_run"}
+TEST_OPTIONS = {"rec_model", "rec_arch", "benchmarks", "outdir", "device", "seed", "overwrite", "dry_run"}
 BACKBONES = ", ".join(ARCHITECTURES)
 HEAD_DEFAULTS = {
     part: ", ".join(f"{name} {getattr(kind, part):g}" for name, kind in HEADS.items() if getattr(kind, part))
@@ -130,7 +129,7 @@ def augmentation_options(command: Callable[..., None]) -> Callable[..., None]:
 @option("--gpus", type=int, help="Processes, each on a GPU of its own. [default: 1, or what torchrun has started]")
 @option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
 @option("--seed", type=int, default=DEFAULTS.seed, help="Of the weights, the order and the augmentation.")
-@option("--overwrite", is_flag=True, help="Remove the run that is in --outdir and start again.")
+@option("--overwrite", is_flag=True, help="Remove the run or the results that are in --outdir and start again.")
 @option("--dry-run", "-n", is_flag=True, help="Check the inputs, print the configuration as JSON, and stop.")
 def main(
     gpus: int | None, device: str, dry_run: bool, rec_model: str | None, rec_arch: str | None, **options: Any
@@ -146,9 +145,9 @@ def main(
         raise UserError("--data: one of --data, to train on, and --rec-model, to test with, is needed")
     if rec_model is not None:
         refuse_others(TEST_OPTIONS, "says how to train, and --rec-model is only tested; leave one of them out")
-        test_model(
-            rec_model, rec_arch, options["benchmarks"], Path(options["outdir"]), device, options["seed"], dry_run
-        )
+        model = load_recognition(rec_model, distributed.pick_device(device), rec_arch)
+        names = ("benchmarks", "outdir", "seed", "overwrite")
+        test_model(model, dry_run=dry_run, **{name: options[name] for name in names})
         return
     if rec_arch is not None:
         raise UserError("--rec-arch: says what --rec-model is, and there is none; --backbone chooses what is trained")
@@ -264,22 +263,22 @@ def benchmark_lines(
 
 
 def test_model(
-    path: str, arch: str | None, benchmarks: Sequence[str], outdir: Path, device: str, seed: int, dry_run: bool
+    model: RecognitionModel, benchmarks: Sequence[str], outdir: str, seed: int, overwrite: bool, dry_run: bool
 ) -> None:
     """The benchmarks alone, on a model that is there. dry_run: only checks, and prints what it would do as JSON."""
-    model = load_recognition(path, distributed.pick_device(device), arch)
+    folder = Path(outdir)
     if not benchmarks:
         raise UserError("--rec-model: is tested on --benchmarks; name some, or --data to train a model")
     found = [one for where in benchmarks for one in find_benchmarks(where)]
     check_pictures(found)
-    check_test(outdir)
+    check_test(folder, overwrite)
     if dry_run:
         counts = {one.name: {"spectra": one.spectra, "pairs": len(one.same)} for one in found}
         click.echo(json.dumps({"model": model.fingerprint, "backbone": model.arch, "benchmarks": counts}, indent=2))
         return
-    enter_test(outdir)
-    lines = benchmark_lines(model, found, outdir, seed, workers=None)
-    write_metrics(outdir, lines)
+    make_folder(folder, "--outdir")
+    lines = benchmark_lines(model, found, folder, seed, workers=None)
+    write_metrics(folder, lines)
     show(lines)
 
 

@@ -133,9 +133,18 @@ class _Batches(Dataset):
     def __getitem__(self, number: int) -> torch.Tensor | UserError:
         indices = range(number * self.batch_size, min((number + 1) * self.batch_size, len(self.source)))
         try:
-            return _stacked([_fitted(self.source.decode(index), self.size, self.frame) for index in indices])
+            return _stacked([_fitted(self._square(index), self.size, self.frame) for index in indices])
         except UserError as error:
             return UserError(str(error))
+
+    def _square(self, index: int) -> np.ndarray:
+        picture = self.source.decode(index)
+        height, width = picture.shape[:2]
+        if height != width:  # the network's input is a square: it would see another face
+            raise UserError(
+                f"{self.source.names[index]}: {width}x{height} is not square, as aligned faces are; crop it"
+            )
+        return picture
 
 
 def default_workers() -> int:

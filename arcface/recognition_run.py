@@ -72,17 +72,14 @@ def open_run(config: RecognitionConfig, outdir: Path) -> None:
     atomic_write_json(outdir / CONFIG_FILE, config.to_json())
 
 
-def check_test(outdir: Path) -> None:
-    """Raises UserError where a test without training cannot have its folder: it holds a run, or is none."""
+def check_test(outdir: Path, overwrite: bool) -> None:
+    """Raises UserError where a test without training cannot have its folder: it holds a run, or is none, or holds
+    another test's results that are not to be overwritten."""
     check_folder(outdir, "--outdir")
     if (outdir / CONFIG_FILE).exists():
         raise UserError(f"--outdir: {outdir} holds a run; choose another folder for a test without training")
-
-
-def enter_test(outdir: Path) -> None:
-    """Makes the folder of a test without training. Raises UserError where `check_test` does."""
-    check_test(outdir)
-    make_folder(outdir, "--outdir")
+    if (outdir / METRICS_FILE).exists() and not overwrite:
+        raise UserError(f"--outdir: {outdir} holds the results of a test; choose another folder or use --overwrite")
 
 
 def write_metrics(outdir: Path, lines: list[dict[str, Any]]) -> None:

@@ -80,7 +80,6 @@ def test_mistakes_are_one_line_and_leave_nothing(data: Path, tmp_path: Path) -> 
         (("--data", data, "--batch", 8, "--eval-every", 1), "--eval-every"),
         (("--data", data, "--batch", 8, "--benchmarks", ""), "--benchmarks: the value is empty"),
         (("--rec-model", "x.pth", "--steps", 3, "--benchmarks", data), "--steps: says how to train"),
-        (("--rec-model", "x.pth", "--overwrite", "--benchmarks", data), "--overwrite: says how to train"),
         (("--data", data, "--batch", 9, "--gpus", 2, "--device", "cpu"), "--batch"),
     ]
     for arguments, word in cases:
@@ -134,6 +133,11 @@ def test_benchmarks_after_training_and_without(data: Path, tmp_path: Path) -> No
     assert second.exit_code == 0, second.output
     again = {line["metric"]: line["value"] for line in read_lines(tested / "metrics.jsonl")}
     assert again == pytest.approx(last) and (tested / "det.png").exists()
+    kept = run("--rec-model", out / "recognition.safetensors", "--outdir", tested, *common)
+    assert kept.exit_code == 2 and "holds the results of a test" in kept.stderr
+    assert (
+        run("--rec-model", out / "recognition.safetensors", "--outdir", tested, *common, "--overwrite").exit_code == 0
+    )
 
 
 def test_a_second_set_and_weights_to_begin_with(data: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from arcface.weights import RecognitionModel, load_recognition, save_recognition
 from dnnlib.errors import UserError
 from tests.arcface.people import settled
 from torch_utils.image_tree import PairedTree, encode_png
+from torch_utils.picture_source import open_pictures
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +200,11 @@ def test_reading_does_not_run_ahead_of_the_network(model: RecognitionModel, monk
     embed_source(model, source, 2, 0)
     hook.remove()
     assert events == ["read", "read", "network"] * 3
+
+
+def test_a_picture_that_is_not_square_is_refused_by_name(model: RecognitionModel, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name, shape in (("0", (40, 40, 3)), ("1", (40, 50, 3))):
+        (tmp_path / "a" / f"{name}.png").write_bytes(encode_png(np.zeros(shape, dtype=np.uint8)))
+    with pytest.raises(UserError, match=r"a/1.png: 50x40 is not square"):
+        embed_source(model, open_pictures(tmp_path, "vis"), workers=0)
