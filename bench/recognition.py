@@ -2,7 +2,8 @@
 
 The network is MobileFaceNet by default: the lightest that people use at 112x112, so that all around it weighs most;
 `--arch r18` is the lightest iResNet. The bare network gets batches that are prepared already. The contestants take
-turns, and each fraction is bare seconds over ours. Untrained weights cost what trained ones do.
+turns, and each fraction is bare seconds over ours. Untrained weights cost what trained ones do. A round is long enough
+that starting the readers, a few tenths of a second with the pages that a fork makes the network copy, weighs little.
 """
 
 import tempfile
@@ -86,8 +87,8 @@ def verification_seconds(pairs: int = 6000, length: int = 512) -> float:
 
 @click.command(cls=Command)
 @option("--arch", default="mbf", type=click.Choice([name for name, row in ARCHITECTURES.items() if not row.narrow]))
-@option("--pictures", default=512, help="Pictures that a contestant embeds in a round.")
-@option("--rounds", default=5, help="Rounds to take the median of.")
+@option("--pictures", default=2048, help="Pictures that a contestant embeds in a round.")
+@option("--rounds", default=3, help="Rounds to take the median of.")
 @option("--threads", default=2, help="Threads of torch.")
 @option("--workers", default=2, help="Processes that read PNG files.")
 @option("--device", default="auto", help="Device: auto, cpu, cuda, cuda:1.")
