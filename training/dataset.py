@@ -1,15 +1,14 @@
 """Pairs and their identity features for training, in an order that depends on nothing but the seed."""
 
 from collections.abc import Generator, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from torch_utils import stop_signals
 from torch_utils.feature_file import FeatureSet
 from torch_utils.image_tree import PairedTree
+from torch_utils.readers import loader_options
 from torch_utils.spectra import SPECTRA
 from torch_utils.streams import stream
 
@@ -93,8 +92,5 @@ def share_of_pairs(
 
 
 def _loader(dataset: PairedFaces, batch: int, sampler: Iterable[int], workers: int) -> DataLoader:
-    options: dict[str, Any] = {"prefetch_factor": 2, "persistent_workers": True} if workers else {}
-    # The loader draws a number for its workers' seeds from a generator of its own: training's stays untouched.
-    generator = torch.Generator().manual_seed(0)
-    options["worker_init_fn"] = stop_signals.ignore
-    return DataLoader(dataset, batch, sampler=sampler, num_workers=workers, generator=generator, **options)
+    options = loader_options(workers, prefetch=2)
+    return DataLoader(dataset, batch, sampler=sampler, persistent_workers=workers > 0, **options)
