@@ -25,7 +25,7 @@ from tqdm import tqdm
 from arcface.alignment import Template, frame_between, template_of
 from arcface.preprocess import preprocess
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, read_json
+from dnnlib.files import StrPath
 from dnnlib.progress import progress
 from torch_utils.description import read_description
 from torch_utils.images import to_uint8
@@ -207,8 +207,7 @@ class TrainingPictures(Dataset):
 def _content_of(path: Path, option: str) -> str:
     if path.is_file():
         return str(path.stat().st_size)
-    described = read_json(path / "dataset.json", option) if (path / "dataset.json").is_file() else {}
-    return str(described.get("content_digest", "")) if isinstance(described, dict) else ""
+    return str(read_description(path, option).get("content_digest", ""))
 
 
 def _common_alignment(sets: Sequence[PictureSet]) -> Template | None:

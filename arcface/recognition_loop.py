@@ -160,7 +160,7 @@ class _Recorder:
         self.trainer, self.outdir, self.evaluate, self.writes = trainer, outdir, evaluate, writes
         config = trainer.config
         self.alignment = pictures.alignment
-        self.training = {**pictures.record(), "spectra": config.spectra, "head": config.head, "seed": config.seed}
+        self.training = {**config.data, "spectra": config.spectra, "head": config.head, "seed": config.seed}
         self.sums: dict[str, float] = {}
         self.count, self.since = 0, time.perf_counter()
         self.board: Any = None

@@ -26,7 +26,17 @@ from dnnlib.files import append_line, read_json, read_lines
 from tests.arcface.people import NoisyPeople, people
 
 CONFIG = RecognitionConfig(
-    backbone="mbfn", steps=6, batch=8, tick=2, snap=2, spectra="vis+nir", dropout=0.1, scale=16.0, margin=0.2, lr=0.05
+    backbone="mbfn",
+    steps=6,
+    batch=8,
+    tick=2,
+    snap=2,
+    spectra="vis+nir",
+    dropout=0.1,
+    scale=16.0,
+    margin=0.2,
+    lr=0.05,
+    data=people().record(),
 )
 
 
