@@ -17,7 +17,7 @@ from dnnlib.files import StrPath, atomic_write_bytes
 from torch_utils.description import read_description
 from torch_utils.image_tree import MAX_FILE_BYTES, ImageTree, decode_image
 from torch_utils.inert_pickle import Record, read
-from torch_utils.pair_files import Pair, read_pairs
+from torch_utils.pair_files import read_pairs
 from torch_utils.picture_source import Pictures
 from torch_utils.spectra import SPECTRA
 
@@ -117,25 +117,20 @@ def read_list(path: StrPath, root: StrPath, option: str = "--benchmarks", root_o
     found = read_pairs(path, frozenset(tree.names), option)
     names = list(dict.fromkeys(name for pair in found.pairs for name in (pair.first, pair.second)))
     place = {name: index for index, name in enumerate(names)}
-    first, second = ([place[name] for name in side] for side in zip(*_sides(found.pairs), strict=True))
     kinds = list(dict.fromkeys(f"{spectrum_of(p.first)}-{spectrum_of(p.second)}" for p in found.pairs))
     return _checked(
         Benchmark(
             name=Path(path).stem,
             spectra=kinds[0] if len(kinds) == 1 else "mixed",
             pictures=TreeFiles(tree, names),
-            first=np.array(first),
-            second=np.array(second),
+            first=np.array([place[pair.first] for pair in found.pairs]),
+            second=np.array([place[pair.second] for pair in found.pairs]),
             same=np.array([pair.same for pair in found.pairs]),
             folds=None if found.folds is None else np.array(found.folds),
             alignment=template_of(read_description(root, root_option or option), f"{root_option or option}: {root}"),
         ),
         f"{option}: {path}",
     )
-
-
-def _sides(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
-    return [(pair.first, pair.second) for pair in pairs]
 
 
 # ----------------------------------------------------------------------------
@@ -157,7 +152,7 @@ class EncodedPictures:
 
 
 _ENCODE = "_codecs.encode"
-_ARRAYS = tuple(f"numpy.{core}.{name}" for core in ("core", "_core") for name in ("multiarray._reconstruct",))
+_ARRAYS = tuple(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core"))
 _BUFFERS = tuple(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core"))
 _SCALARS = tuple(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core"))
 _ALLOWED = {_ENCODE, "numpy.ndarray", "numpy.dtype", *_ARRAYS, *_BUFFERS, *_SCALARS}

@@ -82,10 +82,10 @@ def check_test(outdir: Path, overwrite: bool) -> None:
         raise UserError(f"--outdir: {outdir} holds the results of a test; choose another folder or use --overwrite")
 
 
-def write_metrics(outdir: Path, lines: list[dict[str, Any]]) -> None:
-    """metrics.jsonl of a test without training."""
+def write_metrics(outdir: Path, lines: list[dict[str, Any]], before: bytes = b"") -> None:
+    """metrics.jsonl, of a test without training or with the lines of earlier ones before these, all or none."""
     text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
-    atomic_write_bytes(outdir / METRICS_FILE, text.encode())
+    atomic_write_bytes(outdir / METRICS_FILE, before + text.encode())
 
 
 def enter_run(outdir: Path, lock: FolderLock, overwrite: bool) -> None:
@@ -160,5 +160,4 @@ def note_metrics(outdir: Path, step: int, lines: list[dict[str, Any]]) -> None:
     """Adds an evaluation's lines to metrics.jsonl, all or none: what is there is complete."""
     path = outdir / METRICS_FILE
     before = path.read_bytes() if path.exists() else b""
-    added = "".join(json.dumps({"step": step, **line}, allow_nan=False) + "\n" for line in lines)
-    atomic_write_bytes(path, before + added.encode())
+    write_metrics(outdir, [{"step": step, **line} for line in lines], before)
