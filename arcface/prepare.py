@@ -35,12 +35,13 @@ from dnnlib.files import (
 )
 from dnnlib.progress import progress
 from dnnlib.workers import map_in_order
+from torch_utils.description import DESCRIPTION, describe
 from torch_utils.image_tree import CAPTURES, ImageTree, content_digest, encode_png, exif_orientation
 from torch_utils.packing import write_zip
 from torch_utils.spectra import SPECTRA
 
 MARKER = "prepare.json"  # what the folder's pictures were made from
-DESCRIPTION, FAILURES = "dataset.json", "failures.csv"
+FAILURES = "failures.csv"
 VERSION = 1  # raised whenever the same captures give other pictures
 UNALIGNED = "none"
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 2048
@@ -343,12 +344,9 @@ def _description(
     """dataset.json."""
     template = TEMPLATES.get(settings.align)
     return {
-        "resolution": settings.resolution,
+        **describe(settings.resolution, identities, images),
         "resize": settings.filter,
         **({"alignment": settings.align} if template is None else template.record()),
-        "spectra": {s.name: {"folder": s.folder, "channels": s.channels} for s in SPECTRA.values()},
-        "identities": identities,
-        "images": images,
         "content_digest": content_digest(hashes),
         "source": source,
     }

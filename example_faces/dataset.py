@@ -14,6 +14,7 @@ from example_faces.anatomy import sample_person
 from example_faces.camera import TEMPLATE, TEMPLATE_NAME
 from example_faces.render import MAX_RESOLUTION, MIN_RESOLUTION, map_chunks, render_pair
 from example_faces.shots import sample_shot
+from torch_utils.description import DESCRIPTION, describe
 from torch_utils.image_tree import content_digest, encode_png, split_name
 from torch_utils.spectra import SPECTRA
 
@@ -106,15 +107,12 @@ def write_dataset(
             hashes += done
             bar.update(len(done) // len(SPECTRA))
     description = {
-        "resolution": resolution,
+        **describe(resolution, identities, identities * samples),
         "resize": "rendered",
         "alignment": TEMPLATE_NAME,
         "alignment_points": TEMPLATE.tolist(),
-        "spectra": {s.name: {"folder": s.folder, "channels": s.channels} for s in SPECTRA.values()},
-        "identities": identities,
-        "images": identities * samples,
         "content_digest": content_digest(hashes),
         "source": {"example_faces": parameters},
     }
-    atomic_write_json(root / "dataset.json", description)
+    atomic_write_json(root / DESCRIPTION, description)
     return description

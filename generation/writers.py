@@ -32,7 +32,7 @@ from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, make_fo
 from generation.candidates import Pictures
 from generation.privacy_diversity import KEPT
 from generation.selection import Block, Person, Record
-from torch_utils.description import DESCRIPTION
+from torch_utils.description import DESCRIPTION, describe
 from torch_utils.image_tree import encode_png
 from torch_utils.spectra import SPECTRA
 
@@ -211,11 +211,8 @@ def write_description(outdir: StrPath, settings: dict[str, Any], records: Iterab
     """OUT/dataset.json, atomically; the alignment is that of the generator's pictures, as far as it is known."""
     kept = [record for record in records if record.verdict == KEPT]
     description: dict[str, Any] = {
-        "resolution": settings["generator"].get("resolution"),
+        **describe(settings["generator"].get("resolution"), len({record.identity for record in kept}), len(kept)),
         "resize": "generated",
         **{key: settings[key] for key in ("alignment", "alignment_points") if key in settings},
-        "spectra": {s.name: {"folder": s.folder, "channels": s.channels} for s in SPECTRA.values()},
-        "identities": len({record.identity for record in kept}),
-        "images": len(kept),
     }
     atomic_write_json(Path(outdir) / DESCRIPTION, description)

@@ -6,14 +6,23 @@ import json
 import lzma
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
+from torch_utils.spectra import SPECTRA
 
 DESCRIPTION = "dataset.json"
 MOST_BYTES = 4 << 20  # a larger file of this name is another program's: ours has a few thousand
+
+
+def describe(resolution: int | None, identities: int, images: int, spectra: Iterable[str] = SPECTRA) -> dict[str, Any]:
+    """What every dataset.json says: pixels a side (None: of several sizes), people, pictures a spectrum, and how the
+    spectra lie."""
+    folders = {name: {"folder": SPECTRA[name].folder, "channels": SPECTRA[name].channels} for name in spectra}
+    return {"resolution": resolution, "spectra": folders, "identities": identities, "images": images}
 
 
 def read_description(place: StrPath, option: str = "--data") -> dict[str, Any]:

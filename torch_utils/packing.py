@@ -23,7 +23,7 @@ from PIL import Image
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_path, atomic_write_json, check_place, sha256_bytes
 from dnnlib.progress import progress
-from torch_utils.description import DESCRIPTION, read_description
+from torch_utils.description import DESCRIPTION, describe, read_description
 from torch_utils.image_tree import content_digest, encode_png, exif_orientation, split_name
 from torch_utils.picture_source import StoredPictures, TreePictures, open_pictures
 from torch_utils.recordio import LabelledPicture, write_pictures
@@ -181,12 +181,7 @@ def _description(pack: Packable) -> dict[str, Any]:
     """dataset.json: the dataset's own where it has one, with what is in the zip."""
     return {
         **read_description(pack.data),
-        "resolution": pack.resolution,
-        "spectra": {
-            name: {"folder": SPECTRA[name].folder, "channels": SPECTRA[name].channels} for name in pack.sources
-        },
-        "identities": len(pack.identities),
-        "images": len(pack.order),
+        **describe(pack.resolution, len(pack.identities), len(pack.order), pack.sources),
         "content_digest": content_digest(pack.hashes),
     }
 
