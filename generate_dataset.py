@@ -19,7 +19,8 @@ from generation.candidates import CandidateMaker
 from generation.identity_sampling import KINDS, build_sampler
 from generation.networks import detector_of, embedder_of, renderer_of
 from generation.privacy_diversity import MIN_FACE_PROBABILITY, unit_rows
-from generation.selection import Plan, Selection
+from generation.records import Plan
+from generation.selection import Selection
 from generation.summary import table
 from torch_utils.distributed import pick_device
 from torch_utils.memory import keep_freed_memory

@@ -23,6 +23,7 @@ from torch_utils.streams import stream
 LATENT_SIZE = 512
 
 Pictures = dict[str, NDArray[np.uint8]]  # spectrum -> [N, C, H, W]
+Embeddings = dict[str, Unit]  # spectrum -> [N, D], rows of length one; VIS always
 
 
 class Renderer(Protocol):
@@ -32,7 +33,7 @@ class Renderer(Protocol):
 
 
 class Embedder(Protocol):
-    """VIS pictures uint8 [N, 3, H, W] -> raw identity features float [N, D]."""
+    """Pictures of one spectrum, uint8 [N, C, H, W], -> raw identity features float [N, D]."""
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 
@@ -51,17 +52,18 @@ Detector = Callable[[NDArray[np.uint8]], Faces]
 
 @dataclass(frozen=True)
 class Candidates:
-    """N candidates. `embeddings` have length one; `faces` is None where nothing was detected on purpose."""
+    """N candidates. `faces` is None where nothing was detected on purpose."""
 
     pictures: Pictures  # each [N, C, H, W]
-    embeddings: Unit  # [N, D]
+    embeddings: Embeddings  # each [N, D]
     faces: Faces | None
 
 
 class CandidateMaker:
     """Makes candidates with given networks; holds no state that changes.
 
-    chunk: candidates that go through the networks at once (--round). detector: None for none.
+    chunk: candidates that go through the networks at once (--round). detector: None for none. embedded: spectra
+    that are embedded.
     """
 
     def __init__(
@@ -72,11 +74,12 @@ class CandidateMaker:
         seed: int,
         chunk: int,
         latent_size: int = LATENT_SIZE,
+        embedded: Sequence[str] = ("vis",),
     ) -> None:
         if chunk < 1:
             raise ValueError(f"chunk must be positive, not {chunk}")
         self.renderer, self.embedder, self.detector = renderer, embedder, detector
-        self.seed, self.chunk, self.latent_size = seed, chunk, latent_size
+        self.seed, self.chunk, self.latent_size, self.embedded = seed, chunk, latent_size, embedded
 
     def latents(self, slots: Sequence[int], attempts: Sequence[int]) -> NDArray[np.float32]:
         """float32 [N, Z], each row from a stream of its own."""
@@ -103,12 +106,12 @@ class CandidateMaker:
             if images.dtype != np.uint8 or images.ndim != 4 or len(images) != self.chunk:
                 raise RuntimeError(f"the renderer gave {images.dtype} {images.shape} as {name} pictures")
         try:
-            embeddings = unit_rows(self.embedder(pictures["vis"]))  # [chunk, D]
+            embeddings = {name: unit_rows(self.embedder(pictures[name]))[:count] for name in self.embedded}
         except ValueError as error:
             raise RuntimeError(f"slot {slots[0]}: {error}; the generator or the recognition model is broken") from error
         faces = self.detector(pictures["vis"]) if detect and self.detector else None
         return Candidates(
             {name: images[:count] for name, images in pictures.items()},
-            embeddings[:count],
+            embeddings,
             faces and Faces(faces.found[:count], faces.probability[:count], faces.points[:count]),
         )

@@ -15,8 +15,9 @@ from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json
 from dnnlib.progress import progress
 from generation import writers
 from generation.privacy_diversity import KEPT
+from generation.records import Person, Plan, Record
 from generation.report import ReportData, build_report
-from generation.selection import Person, Plan, Record, Selection
+from generation.selection import Selection
 from generation.summary import explain_shortfall, finish_records, score, summarise
 from generation.thresholds import Thresholds
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from generation.plots import Limit, Series, histogram
 from generation.privacy_diversity import Rule
-from generation.selection import Person, Record
+from generation.records import Person, Record
 from generation.summary import Scores
 from generation.thresholds import Thresholds
 from generation.writers import picture_paths
@@ -102,7 +102,7 @@ def build_report(data: ReportData) -> str:
 
 def _pictures(outdir: Path, person: Person) -> dict[str, Pixels]:
     """The first samples of a person, by spectrum: uint8 [S, H, W, C], no larger than LARGEST_SIDE."""
-    count = min(len(person.embeddings), MOST_SAMPLES)
+    count = min(len(person.embeddings["vis"]), MOST_SAMPLES)
     return {
         name: np.stack([_read(outdir, person.identity, sample, name) for sample in range(count)]) for name in SPECTRA
     }
@@ -121,8 +121,8 @@ def _read(outdir: Path, identity: int, sample: int, spectrum: str) -> Pixels:
 
 def _hero(data: ReportData) -> dict[str, Pixels]:
     """One wide mosaic a spectrum, the same faces at the same places, neighbours being different people."""
-    most = max(len(person.embeddings) for person in data.people)
-    places = [(p.identity, sample) for sample in range(most) for p in data.people if sample < len(p.embeddings)]
+    most = max(len(person.embeddings["vis"]) for person in data.people)
+    places = [(p.identity, sample) for sample in range(most) for p in data.people if sample < len(p.embeddings["vis"])]
     places = places[:MOST_HERO]
     rows = max(row for row in range(1, 5) if row == 1 or len(places) // row >= 3 * row)
     columns = len(places) // rows

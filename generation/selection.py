@@ -15,143 +15,20 @@ that starts again finds them there, and several processes may share them out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.candidates import CandidateMaker, Candidates, Pictures
+from generation.candidates import CandidateMaker, Embeddings, Pictures
 from generation.identity_sampling import IdentitySampler
-from generation.privacy_diversity import (
-    KEPT,
-    Judged,
-    Rule,
-    Unit,
-    admit_in_order,
-    is_frontal,
-    is_private,
-    is_same_person,
-    is_unique,
-    shows_one_face,
-)
+from generation.privacy_diversity import KEPT, Judged, Rule, Unit, admit_in_order
+from generation.records import Block, Outcome, Person, Plan, Record, Store, Watch, watch_nothing
 from generation.thresholds import Thresholds
+from generation.verdicts import judge_references, judge_round
 
 GIVE_UP_AFTER = 20  # people in a row from the start of whom none was completed
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is wanted. Everything in it may change the dataset, except `batch`."""
-
-    ids: int  # identities
-    samples_per_id: int  # pairs of each, the reference included
-    tries: int = 2500  # candidates of a person, the reference included
-    round_size: int = 16  # candidates rendered and judged together
-    max_slots: int = 1000  # people tried at most
-    min_face_prob: float = 0.97
-    absolute: bool = False  # |cos| in the private and unique rules
-    batch: int = 64  # candidates in memory at a time
-
-    @property
-    def people_at_once(self) -> int:
-        return max(1, self.batch // self.round_size)
-
-
-@dataclass
-class Record:
-    """A judged candidate: a line of manifest.jsonl. `seed` is the attempt within the slot's own stream."""
-
-    slot: int
-    seed: int
-    verdict: str
-    identity: int | None = None
-    sample: int | None = None
-    sim_reference: float | None = None
-    max_sim_real: float | None = None
-    max_sim_other: float | None = None
-    max_sim_same: float | None = None
-
-
-@dataclass
-class Block:
-    """First samples of neighbouring slots. `pictures` are of the slots in `passed`, the only ones that can be kept."""
-
-    embeddings: Unit  # [N, D]
-    verdicts: list[str]  # KEPT or the rule, N of them
-    max_sim_real: NDArray[np.float64]  # [N]
-    passed: NDArray[np.int64]  # [P] rows that broke no rule
-    pictures: Pictures  # each [P, C, H, W]
-
-
-@dataclass
-class Person:
-    """A slot that was grown: complete with all samples, or dropped."""
-
-    slot: int
-    identity: int
-    complete: bool
-    records: list[Record]
-    embeddings: Unit  # [S, D] of the accepted samples in order, the reference first
-
-
-class Store(Protocol):
-    """Keeps finished work. What `load_*` returns equals what was saved; None where nothing was."""
-
-    def load_block(self, index: int) -> Block | None: ...
-    def save_block(self, index: int, block: Block) -> None: ...
-    def load_person(self, slot: int) -> Person | None: ...
-    def save_person(self, person: Person, pictures: list[Pictures]) -> None: ...
-
-
-@dataclass
-class Outcome:
-    """What a run came to."""
-
-    people: list[Person]  # complete, by identity
-    dropped: list[Person]
-    refused_slots: list[Record]
-    slots_used: int
-    shortfall: str = ""  # why fewer identities than wanted: 'slots' or 'tries'
-
-    def records(self) -> list[Record]:
-        """Every judged candidate, by slot and attempt."""
-        everything = self.refused_slots + [r for person in self.people + self.dropped for r in person.records]
-        return sorted(everything, key=lambda record: (record.slot, record.seed))
-
-
-Watch = Callable[[Sequence[Record], "Person | None"], None]
-
-
-def watch_nothing(records: Sequence[Record], person: Person | None) -> None:
-    """The default of `Selection.watch`."""
-
-
-# ----------------------------------------------------------------------------
-# Phase 1: first samples.
-
-
-def judge_references(
-    candidates: Candidates, real: Unit, thresholds: Thresholds, plan: Plan
-) -> tuple[list[str], NDArray[np.float64]]:
-    """Rules that a first sample can be judged by alone: (verdict [N], highest similarity to a real feature [N])."""
-    private = is_private(candidates.embeddings, real, thresholds.unique, plan.absolute)
-    rules = [(Rule.PRIVATE, private.passed)]
-    if candidates.faces is not None:
-        faces = candidates.faces
-        rules.insert(0, (Rule.FACE, shows_one_face(faces.found, faces.probability, plan.min_face_prob)))
-        rules.insert(1, (Rule.FRONTAL, is_frontal(faces.points)))
-    return first_broken(rules, len(candidates.embeddings)), private.similarity
-
-
-def first_broken(rules: Sequence[tuple[Rule, NDArray[np.bool_]]], count: int) -> list[str]:
-    """The verdict on each of `count` candidates: the first rule that it broke, or KEPT."""
-    verdicts = [KEPT] * count
-    for rule, passed in reversed(rules):
-        for row in np.flatnonzero(~passed):
-            verdicts[row] = rule.value
-    return verdicts
 
 
 # ----------------------------------------------------------------------------
@@ -166,10 +43,15 @@ class Growing:
     identity: int
     own: int  # row of its reference among all references
     feature: NDArray[np.float32]  # [D]
-    embeddings: list[Unit]  # accepted, each [D]
+    embeddings: Embeddings  # accepted, each [S, D]
     pictures: list[Pictures]  # accepted, each [C, H, W]
     records: list[Record]
     attempts: int = 1
+
+    @property
+    def count(self) -> int:
+        """Samples that it has."""
+        return len(self.pictures)
 
     def finish(self, complete: bool) -> tuple[Person, list[Pictures]]:
         """The person, and the pictures to write: none where it is dropped."""
@@ -177,34 +59,8 @@ class Growing:
             record.identity = self.identity if complete else None
             if not complete and record.verdict == KEPT:
                 record.verdict, record.sample = Rule.TRIES.value, None
-        person = Person(self.slot, self.identity, complete, self.records, np.stack(self.embeddings))
+        person = Person(self.slot, self.identity, complete, self.records, self.embeddings)
         return person, self.pictures if complete else []
-
-
-def judge_round(
-    embeddings: Unit, growing: Growing, real: Unit, references: Unit, thresholds: Thresholds, plan: Plan
-) -> list[Record]:
-    """Judge a round [N, D] in order. Ends with the candidate that completes the person: the rest is not needed."""
-    accepted = np.stack(growing.embeddings)  # [S, D]
-    wanted = plan.samples_per_id - len(accepted)
-    own = np.full(len(embeddings), growing.own)
-    private = is_private(embeddings, real, thresholds.unique, plan.absolute)
-    unique = is_unique(embeddings, references, thresholds.unique, plan.absolute, own)
-    same = is_same_person(embeddings, accepted[0], thresholds.same)
-    others = private.passed & unique.passed & same.passed
-    fresh = admit_in_order(embeddings, accepted, thresholds.repeat, considered=others, limit=wanted)
-    needed = len(embeddings)
-    if fresh.passed.sum() == wanted:
-        needed = int(np.flatnonzero(fresh.passed)[-1]) + 1
-    rules = [(Rule.PRIVATE, private.passed), (Rule.UNIQUE, unique.passed), (Rule.SAME, same.passed)]
-    verdicts = first_broken([*rules, (Rule.REPEAT, fresh.passed)], len(embeddings))
-    judged: list[Judged] = [same, private, unique, fresh]
-    return [
-        Record(
-            growing.slot, growing.attempts + row, verdicts[row], None, None, *(float(j.similarity[row]) for j in judged)
-        )
-        for row in range(needed)
-    ]
 
 
 # ----------------------------------------------------------------------------
@@ -235,7 +91,7 @@ class Selection:
                 shortfall = "tries"
                 break
             free = [identity for identity in range(self.plan.ids) if identity not in kept]
-            chosen = self._choose(len(free), [kept[identity].embeddings for identity in sorted(kept)])
+            chosen = self._choose(len(free), [kept[identity].embeddings["vis"] for identity in sorted(kept)])
             if len(chosen) < len(free):
                 shortfall = "slots"
             jobs = list(zip(free, chosen, strict=False))
@@ -281,7 +137,7 @@ class Selection:
             index, offset = divmod(self.next_slot, self.plan.round_size)
             block = self._block(index)
             end = min(self.plan.round_size, offset + self.plan.max_slots - self.next_slot)
-            embeddings = block.embeddings[offset:end]  # [N, D]
+            embeddings = block.embeddings["vis"][offset:end]  # [N, D]
             gallery = np.empty((0, embeddings.shape[1]), dtype=np.float32) if gallery is None else gallery
             alone = np.array([verdict == KEPT for verdict in block.verdicts[offset:end]])
             judged = admit_in_order(
@@ -312,18 +168,19 @@ class Selection:
 
     def _references(self, kept: dict[int, Person], jobs: list[tuple[int, int]]) -> tuple[dict[int, int], Unit]:
         """References of everybody [M, D], and the row of each identity number among them."""
-        found = {identity: person.embeddings[0] for identity, person in kept.items()}
-        found |= {identity: self._reference(slot)[0] for identity, slot in jobs}
+        found = {identity: person.embeddings["vis"][0] for identity, person in kept.items()}
+        found |= {identity: self._reference(slot)[0]["vis"][0] for identity, slot in jobs}
         order = sorted(found)
         references = np.stack([found[identity] for identity in order]) if order else np.empty((0, 1), np.float32)
         return {identity: row for row, identity in enumerate(order)}, references
 
-    def _reference(self, slot: int) -> tuple[Unit, Pictures, float]:
-        """Embedding, pictures and highest similarity to a real feature of the slot's first sample."""
+    def _reference(self, slot: int) -> tuple[Embeddings, Pictures, float]:
+        """Embeddings (each [1, D]), pictures and highest similarity to a real feature of the slot's first sample."""
         index, row = divmod(slot, self.plan.round_size)
         block = self._block(index)
         place = int(np.flatnonzero(block.passed == row)[0])
-        return block.embeddings[row], {k: v[place] for k, v in block.pictures.items()}, float(block.max_sim_real[row])
+        embeddings = {name: rows[row : row + 1] for name, rows in block.embeddings.items()}
+        return embeddings, {k: v[place] for k, v in block.pictures.items()}, float(block.max_sim_real[row])
 
     def _grow_all(self, jobs: Sequence[tuple[int, int]], rows: dict[int, int], references: Unit) -> Iterator[Person]:
         """Grow (identity, slot) pairs, some at a time; people come out finished and stored, in the order of `jobs`."""
@@ -340,21 +197,21 @@ class Selection:
                 yield person
 
     def _start(self, identity: int, slot: int, own: int) -> Growing:
-        embedding, pictures, real = self._reference(slot)
+        embeddings, pictures, real = self._reference(slot)
         reference = Record(slot, 0, KEPT, sample=0, sim_reference=1.0, max_sim_real=real)
         self.watch([reference], None)
-        return Growing(slot, identity, own, self.sampler([slot])[0], [embedding], [pictures], [reference])
+        return Growing(slot, identity, own, self.sampler([slot])[0], embeddings, [pictures], [reference])
 
     def _grow_group(self, group: list[Growing], references: Unit) -> dict[int, Person]:
         """Rounds for all people of the group until each is complete or out of tries."""
         done: dict[int, Person] = {}
         while group:
             for growing in group:
-                if len(growing.embeddings) < self.plan.samples_per_id and growing.attempts < self.plan.tries:
+                if growing.count < self.plan.samples_per_id and growing.attempts < self.plan.tries:
                     self._grow_round(growing, references)
             still = []
             for growing in group:
-                complete = len(growing.embeddings) == self.plan.samples_per_id
+                complete = growing.count == self.plan.samples_per_id
                 if complete or growing.attempts >= self.plan.tries:
                     person, pictures = growing.finish(complete)
                     self.store.save_person(person, pictures)
@@ -370,12 +227,18 @@ class Selection:
         attempts = range(growing.attempts, growing.attempts + count)
         features = np.repeat(growing.feature[None], count, axis=0)  # [N, D]
         made = self.maker.make(features, [growing.slot] * count, attempts)
-        records = judge_round(made.embeddings, growing, self.real, references, self.thresholds, self.plan)
-        for row, record in enumerate(records):
-            if record.verdict == KEPT:
-                record.sample = len(growing.embeddings)
-                growing.embeddings.append(made.embeddings[row])
-                growing.pictures.append({name: images[row] for name, images in made.pictures.items()})
+        found = judge_round(made, growing.embeddings, growing.own, self.real, references, self.thresholds, self.plan)
+        records = [
+            Record(growing.slot, growing.attempts + row, verdict, None, None, *map(float, similarities))
+            for row, (verdict, *similarities) in enumerate(zip(*found, strict=True))
+        ]
+        passed = [row for row, record in enumerate(records) if record.verdict == KEPT]
+        for row in passed:
+            records[row].sample = growing.count
+            growing.pictures.append({name: images[row] for name, images in made.pictures.items()})
+        growing.embeddings = {
+            name: np.concatenate([rows, made.embeddings[name][passed]]) for name, rows in growing.embeddings.items()
+        }
         self.watch(records, None)
         growing.records += records
         growing.attempts += count

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.privacy_diversity import KEPT, Rule, nearest
-from generation.selection import Outcome, Person, Plan, Record
+from generation.records import Outcome, Person, Plan, Record
 from generation.thresholds import Thresholds
 from metrics import identity
 
@@ -48,11 +48,11 @@ def finish_records(people: Sequence[Person], absolute: bool) -> None:
     """
     if not people:
         return
-    references = np.stack([person.embeddings[0] for person in people])  # [I, D]
+    references = np.stack([person.embeddings["vis"][0] for person in people])  # [I, D]
     for row, person in enumerate(people):
-        count = len(person.embeddings)
-        other, _ = nearest(person.embeddings, references, absolute, exclude=np.full(count, row))
-        same, _ = nearest(person.embeddings, person.embeddings, exclude=np.arange(count))
+        count = len(person.embeddings["vis"])
+        other, _ = nearest(person.embeddings["vis"], references, absolute, exclude=np.full(count, row))
+        same, _ = nearest(person.embeddings["vis"], person.embeddings["vis"], exclude=np.arange(count))
         kept = [record for record in person.records if record.verdict == KEPT]
         for record, to_other, to_same in zip(kept, other, same, strict=True):
             record.max_sim_other = float(to_other) if len(people) > 1 else None
@@ -61,13 +61,13 @@ def finish_records(people: Sequence[Person], absolute: bool) -> None:
 
 def score(people: Sequence[Person]) -> Scores:
     """Mated and non-mated scores and highest real similarities of the kept samples."""
-    samples = sum(len(person.embeddings) for person in people)
+    samples = sum(len(person.embeddings["vis"]) for person in people)
     some = people[:: -(-samples // MOST_SCORED)] if samples else []
     mated: NDArray[np.float64] = np.empty(0)
     nonmated: NDArray[np.float64] = np.empty(0)
     if some:
-        labels = [person.identity for person in some for _ in person.embeddings]
-        mated, nonmated = identity.mated_nonmated(np.concatenate([person.embeddings for person in some]), labels)
+        labels = [person.identity for person in some for _ in person.embeddings["vis"]]
+        mated, nonmated = identity.mated_nonmated(np.concatenate([person.embeddings["vis"] for person in some]), labels)
     kept = [record for person in people for record in person.records if record.verdict == KEPT]
     real = np.array([record.max_sim_real for record in kept if record.max_sim_real is not None], dtype=np.float64)
     return Scores(mated, nonmated, real[np.isfinite(real)])

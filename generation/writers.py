@@ -29,9 +29,9 @@ import numpy as np
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, make_folder, read_json
-from generation.candidates import Pictures
+from generation.candidates import Embeddings, Pictures
 from generation.privacy_diversity import KEPT
-from generation.selection import Block, Person, Record
+from generation.records import Block, Person, Record
 from torch_utils.description import DESCRIPTION, describe
 from torch_utils.image_tree import encode_png
 from torch_utils.spectra import SPECTRA
@@ -130,15 +130,15 @@ class FolderStore:
             return None
         pictures = {name: arrays[f"pictures_{name}"] for name in SPECTRA}
         verdicts = [str(verdict) for verdict in arrays["verdicts"]]
-        return Block(arrays["embeddings"], verdicts, arrays["max_sim_real"], arrays["passed"], pictures)
+        return Block(_embeddings(arrays), verdicts, arrays["max_sim_real"], arrays["passed"], pictures)
 
     def save_block(self, index: int, block: Block) -> None:
         self._save(
             f"block-{index:06d}",
-            embeddings=block.embeddings,
             verdicts=np.array(block.verdicts),
             max_sim_real=block.max_sim_real,
             passed=block.passed,
+            **{f"embeddings_{name}": rows for name, rows in block.embeddings.items()},
             **{f"pictures_{name}": images for name, images in block.pictures.items()},
         )
 
@@ -148,7 +148,7 @@ class FolderStore:
             return None
         values = json.loads(str(arrays["person"]))
         records = [Record(**record) for record in values.pop("records")]
-        return Person(**values, records=records, embeddings=arrays["embeddings"])
+        return Person(**values, records=records, embeddings=_embeddings(arrays))
 
     def save_person(self, person: Person, pictures: list[Pictures]) -> None:
         for sample, pair in enumerate(pictures):
@@ -160,7 +160,8 @@ class FolderStore:
             "complete": person.complete,
             "records": [asdict(record) for record in person.records],
         }
-        self._save(f"person-{person.slot:06d}", embeddings=person.embeddings, person=np.array(json.dumps(values)))
+        embeddings = {f"embeddings_{name}": rows for name, rows in person.embeddings.items()}
+        self._save(f"person-{person.slot:06d}", person=np.array(json.dumps(values)), **embeddings)
 
     def discard(self) -> None:
         """Delete the parts: the run is finished."""
@@ -178,6 +179,10 @@ class FolderStore:
         np.savez(buffer, allow_pickle=False, **arrays)
         atomic_write_bytes(self.parts / f"{name}.npz", buffer.getvalue())
         atomic_write_json(self.parts / "seconds.json", {"seconds": self.seconds})
+
+
+def _embeddings(arrays: dict[str, np.ndarray]) -> Embeddings:
+    return {name: arrays[f"embeddings_{name}"] for name in SPECTRA if f"embeddings_{name}" in arrays}
 
 
 # ----------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import numpy as np
 from generation import pipeline, writers
 from generation.candidates import CandidateMaker, Faces
 from generation.identity_sampling import RandomIdentities
-from generation.selection import Plan, Selection
+from generation.records import Plan
+from generation.selection import Selection
 from generation.thresholds import Thresholds
 
 SIZE = 24  # of a feature and a latent

@@ -32,9 +32,9 @@ def test_a_part_of_a_chunk_equals_the_whole():
     for name in ("vis", "nir"):
         assert part.pictures[name].shape[0] == 3
         np.testing.assert_array_equal(part.pictures[name], whole.pictures[name][:3])
-    np.testing.assert_array_equal(part.embeddings, whole.embeddings[:3])
+    np.testing.assert_array_equal(part.embeddings["vis"], whole.embeddings["vis"][:3])
     np.testing.assert_array_equal(part.faces.points, whole.faces.points[:3])
-    np.testing.assert_allclose(np.linalg.norm(whole.embeddings, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(whole.embeddings["vis"], axis=1), 1, rtol=1e-6)
 
 
 def test_detection_only_where_asked_and_where_there_is_a_detector():

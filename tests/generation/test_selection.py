@@ -12,9 +12,10 @@ import pytest
 
 from dnnlib.files import atomic_write_bytes
 from generation import writers
+from generation.candidates import Candidates
 from generation.privacy_diversity import KEPT, Rule
-from generation.selection import Growing, Record, judge_round
 from generation.summary import explain_shortfall, finish_records
+from generation.verdicts import judge_round
 from tests.generation import fakes
 from torch_utils.description import DESCRIPTION
 from torch_utils.image_tree import decode_image
@@ -224,14 +225,11 @@ def test_a_round_by_hand():
     selection.thresholds = replace(
         fakes.THRESHOLDS, unique=np.cos(np.radians(70)), same=np.cos(np.radians(40)), repeat=np.cos(np.radians(10))
     )
-    person = Growing(7, 0, 0, np.zeros(2, np.float32), [at(0)[0]], [{}], [Record(7, 0, KEPT)])
-    records = judge_round(
-        at(5, 35, -35, 41, 20, 12, -20, 15), person, at(100), at(0, -100), selection.thresholds, selection.plan
-    )
+    made = Candidates({}, {"vis": at(5, 35, -35, 41, 20, 12, -20, 15)}, None)
+    found = judge_round(made, {"vis": at(0)}, 0, at(100), at(0, -100), selection.thresholds, selection.plan)
     # 5 is a repeat of the reference; 35 is 65 from the real person; -35 is 65 from the other; 41 is 59 from the real
     # person (and not the same person, but the first broken rule counts); 20 is kept; 12 repeats it; -20 completes the
     # person, so 15 is not judged.
-    assert [r.verdict for r in records] == ["repeat", "private", "unique", "private", KEPT, "repeat", KEPT]
-    assert [r.seed for r in records] == list(range(1, 8))
-    assert records[5].max_sim_same == pytest.approx(np.cos(np.radians(8)), abs=1e-6)
-    assert records[2].max_sim_other == pytest.approx(np.cos(np.radians(65)), abs=1e-6)
+    assert found.verdicts == ["repeat", "private", "unique", "private", KEPT, "repeat", KEPT]
+    assert found.max_sim_same[5] == pytest.approx(np.cos(np.radians(8)), abs=1e-6)
+    assert found.max_sim_other[2] == pytest.approx(np.cos(np.radians(65)), abs=1e-6)
