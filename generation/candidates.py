@@ -23,6 +23,7 @@ from torch_utils.streams import stream
 LATENT_SIZE = 512
 
 Pictures = dict[str, NDArray[np.uint8]]  # spectrum -> [N, C, H, W]
+Encoded = dict[str, bytes]  # spectrum -> a file's bytes
 Embeddings = dict[str, Unit]  # spectrum -> [N, D], rows of length one; VIS always
 
 
@@ -50,20 +51,31 @@ class Faces:
 Detector = Callable[[NDArray[np.uint8]], Faces]
 
 
+# N pictures as drawn -> as they will be read from the dataset, and the files' bytes where they are made already.
+Stored = Callable[[Pictures], "tuple[Pictures, list[Encoded] | None]"]
+
+
+def as_drawn(pictures: Pictures) -> tuple[Pictures, list[Encoded] | None]:
+    """What is stored as PNG: nothing is lost, and most files are never needed."""
+    return pictures, None
+
+
 @dataclass(frozen=True)
 class Candidates:
-    """N candidates. `faces` is None where nothing was detected on purpose."""
+    """N candidates. `faces` is None where nothing was detected on purpose. encoded: the bytes of their files, None
+    where those are made of `pictures` without a loss, and of what is accepted only."""
 
-    pictures: Pictures  # each [N, C, H, W]
+    pictures: Pictures  # each [N, C, H, W], as stored
     embeddings: Embeddings  # each [N, D]
     faces: Faces | None
+    encoded: list[Encoded] | None = None  # N of them
 
 
 class CandidateMaker:
     """Makes candidates with given networks; holds no state that changes.
 
     chunk: candidates that go through the networks at once (--round). detector: None for none. embedded: spectra
-    that are embedded.
+    that are embedded. stored: what pictures look like once they are stored (generation.encoding): those are judged.
     """
 
     def __init__(
@@ -75,11 +87,13 @@ class CandidateMaker:
         chunk: int,
         latent_size: int = LATENT_SIZE,
         embedded: Sequence[str] = ("vis",),
+        stored: Stored = as_drawn,
     ) -> None:
         if chunk < 1:
             raise ValueError(f"chunk must be positive, not {chunk}")
         self.renderer, self.embedder, self.detector = renderer, embedder, detector
         self.seed, self.chunk, self.latent_size, self.embedded = seed, chunk, latent_size, embedded
+        self.stored = stored
 
     def latents(self, slots: Sequence[int], attempts: Sequence[int]) -> NDArray[np.float32]:
         """float32 [N, Z], each row from a stream of its own."""
@@ -105,13 +119,16 @@ class CandidateMaker:
         for name, images in pictures.items():
             if images.dtype != np.uint8 or images.ndim != 4 or len(images) != self.chunk:
                 raise RuntimeError(f"the renderer gave {images.dtype} {images.shape} as {name} pictures")
+        shown, encoded = self.stored({name: images[:count] for name, images in pictures.items()})
+        full = {name: images[padding] for name, images in shown.items()} if count < self.chunk else shown
         try:
-            embeddings = {name: unit_rows(self.embedder(pictures[name]))[:count] for name in self.embedded}
+            embeddings = {name: unit_rows(self.embedder(full[name]))[:count] for name in self.embedded}
         except ValueError as error:
             raise RuntimeError(f"slot {slots[0]}: {error}; the generator or the recognition model is broken") from error
-        faces = self.detector(pictures["vis"]) if detect and self.detector else None
+        faces = self.detector(full["vis"]) if detect and self.detector else None
         return Candidates(
-            {name: images[:count] for name, images in pictures.items()},
+            shown,
             embeddings,
             faces and Faces(faces.found[:count], faces.probability[:count], faces.points[:count]),
+            encoded,
         )

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from dnnlib.errors import UserError
-from dnnlib.workers import map_in_order
+from dnnlib.workers import Pool, map_in_order
 
 _base: list[int] = []
 
@@ -37,3 +37,20 @@ def test_what_a_job_raises_comes_through(workers: int) -> None:
 def test_a_killed_worker_is_one_line() -> None:
     with pytest.raises(UserError, match="--workers: a worker process was ended from outside"):
         list(map_in_order(add, [1, 99, 2], 2, begin, (0,)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pool_works_on_what_is_submitted(workers: int) -> None:
+    with Pool(workers, begin, (100,)) as pool:
+        waits = [pool.submit(add, item) for item in (3, -1, 5)]
+        assert (waits[2](), waits[0](), waits[0]()) == (105, 103, 103)
+        with pytest.raises(UserError, match="-1 is negative"):
+            waits[1]()
+
+
+def test_a_pool_that_lost_a_worker_says_so_in_one_line_from_then_on() -> None:
+    with Pool(1, begin, (0,), option="--encoders") as pool:
+        with pytest.raises(UserError, match="--encoders: a worker process was ended from outside"):
+            pool.submit(add, 99)()
+        with pytest.raises(UserError, match="--encoders: a worker process was ended from outside"):
+            pool.submit(add, 1)()

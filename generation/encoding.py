@@ -1,0 +1,137 @@
+"""Pictures -> bytes of PNG or JPEG files, in this process or beside it, and what is read back from them.
+
+A JPEG shows not quite the picture that was drawn. The filter must judge what will be in the dataset, so with JPEG every
+candidate is encoded and decoded again before it is embedded, and an accepted one is stored as those same bytes
+(`Encoder.stored`). A PNG gives its pixels back, so only what is accepted is encoded, while the networks go on
+(`Encoder.begin`). Bytes depend on pixels, format and quality alone, never on the number of processes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dnnlib.workers import Pool
+from generation.candidates import Candidates, Encoded, Pictures, as_drawn
+from torch_utils import stop_signals
+from torch_utils.image_tree import decode_image, encode_png
+from torch_utils.spectra import SPECTRA
+
+FORMATS = ("png", "jpg")
+DEFAULT_QUALITY = 95
+FULL_COLOUR_FROM = 90  # JPEG quality from which colour has the resolution of brightness (4:4:4); below, half (4:2:0)
+MOST_WORKERS = 8  # by default: a GPU's worth of 256x256 pairs
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A file format. quality: of JPEG, 1 to 100."""
+
+    format: str = "png"
+    quality: int = DEFAULT_QUALITY
+
+    @property
+    def lossless(self) -> bool:
+        return self.format == "png"
+
+    def record(self) -> dict[str, str | int]:
+        """What settings.json says."""
+        return {"image_format": self.format, **({} if self.lossless else {"quality": self.quality})}
+
+    def encode(self, pixels: NDArray[np.uint8]) -> bytes:
+        """uint8 [C, H, W], C 3 or 1 -> a file's bytes."""
+        rows = pixels.transpose(1, 2, 0)  # [H, W, C]
+        if self.lossless:
+            return encode_png(rows)
+        buffer = io.BytesIO()
+        subsampling = "4:4:4" if self.quality >= FULL_COLOUR_FROM else "4:2:0"
+        image = Image.fromarray(np.ascontiguousarray(rows[..., 0] if rows.shape[2] == 1 else rows))
+        image.save(buffer, format="JPEG", quality=self.quality, subsampling=subsampling)
+        return buffer.getvalue()
+
+
+def decode(data: bytes, spectrum: str) -> NDArray[np.uint8]:
+    """A file's bytes -> uint8 [C, H, W], as every reader of the dataset gets it."""
+    return decode_image(data, SPECTRA[spectrum].mode, spectrum).transpose(2, 0, 1)
+
+
+def encode_pair(encoding: Encoding, pair: Pictures) -> Encoded:
+    """pair: spectrum -> uint8 [C, H, W]."""
+    return {spectrum: encoding.encode(pixels) for spectrum, pixels in pair.items()}
+
+
+def _there_and_back(encoding: Encoding, pair: Pictures) -> tuple[Encoded, Pictures]:
+    encoded = encode_pair(encoding, pair)
+    return encoded, {spectrum: decode(data, spectrum) for spectrum, data in encoded.items()}
+
+
+# ----------------------------------------------------------------------------
+# Many.
+
+
+class Encoder:
+    """Encodes pairs, with processes of its own or without. To be used in a `with`.
+
+    workers: processes. They are copies of this one where the system can (a tenth of a second; Python anew elsewhere)
+    and only encode and decode, as the readers of training do beside torch and CUDA: make one before the work begins.
+    """
+
+    def __init__(self, encoding: Encoding | None = None, workers: int = 0) -> None:
+        self.encoding = encoding or Encoding()
+        self._pool = Pool(workers, _leave_signals_to_the_parent if workers else None, fork=True)
+        for wait in [self._pool.submit(abs, 0) for _ in range(workers)]:
+            wait()
+
+    def begin(self, made: Candidates, rows: Iterable[int]) -> list[Callable[[], Encoded]]:
+        """Has some of the candidates encoded; what comes back waits for the bytes of each."""
+        if made.encoded is not None:
+            return [partial(made.encoded.__getitem__, row) for row in rows]
+        job = partial(encode_pair, self.encoding)
+        return [self._pool.submit(job, _pair(made.pictures, row)) for row in rows]
+
+    def stored(self, pictures: Pictures) -> tuple[Pictures, list[Encoded] | None]:
+        """What N candidates look like once they are stored, each [N, C, H, W], and the bytes of each with JPEG
+        (generation.candidates.Stored)."""
+        if self.encoding.lossless:
+            return as_drawn(pictures)
+        pairs = [_pair(pictures, row) for row in range(len(next(iter(pictures.values()))))]
+        job = partial(_there_and_back, self.encoding)
+        results = [wait() for wait in [self._pool.submit(job, pair) for pair in pairs]]
+        back = {spectrum: np.stack([decoded[spectrum] for _, decoded in results]) for spectrum in pictures}
+        return back, [encoded for encoded, _ in results]
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._pool.__exit__(*details)
+
+
+def _pair(pictures: Pictures, row: int) -> Pictures:
+    """One candidate's pictures, each [C, H, W]."""
+    return {spectrum: images[row] for spectrum, images in pictures.items()}
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Ctrl-C reaches all of a terminal's processes; these end when the one that they work for does."""
+    stop_signals.ignore()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def default_workers(device_type: str, processes: int = 1) -> int:
+    """None on a CPU, whose every core draws already; beside a GPU, this process's share of the machine's processors.
+
+    processes: those of the run on this machine.
+    """
+    if device_type == "cpu":
+        return 0
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_WORKERS, available // processes - 1))
