@@ -11,7 +11,10 @@ from arcface.embed import embed_dataset
 from arcface.weights import load_recognition
 from dnnlib.cli import Group, option
 from dnnlib.errors import UserError
-from generation.thresholds import Thresholds, calibrate, save_thresholds
+from dnnlib.files import check_place
+from generation.calibration_plot import draw_calibration
+from generation.thresholds import Thresholds, from_scores, save_thresholds
+from metrics.score_counts import count_scores
 from torch_utils.distributed import pick_device
 from torch_utils.feature_file import FeatureSet, load_features, refuse_other_model
 from torch_utils.image_tree import PairedTree
@@ -44,20 +47,27 @@ def calibrate_command(**options: Any) -> None:
     """Measure how alike pictures of one real person are, and derive the filter's thresholds from it.
 
     unique = same = mean - 2 sd and repeat = mean + sd of the mated scores, with the false match and false non-match
-    rates of the real set at each.
+    rates of the real set at each; a plot of the scores lies beside --out.
     """
     out = Path(options["out"])
-    if out.exists() and not options["overwrite"]:
-        raise UserError(f"--out: {out}: exists; name another file or give --overwrite")
+    plot = out.with_suffix(".png")
+    if plot == out:
+        raise UserError(f"--out: {out}: is where the plot goes; name a .json")
+    for path in (out, plot):
+        check_place(path, "--out")
+        if path.exists() and not options["overwrite"]:
+            raise UserError(f"--out: {path}: exists; name another file or give --overwrite")
     features = real_features(options)
+    scores = count_scores(features.features, features.identities)
     try:
-        thresholds = calibrate(features.features, features.identities, features.model, options["unique_fmr"])
+        thresholds = from_scores(*scores, features.model, options["unique_fmr"])
     except ValueError as error:
         raise UserError(f"--data: {options['data']}: {error}") from error
+    draw_calibration(plot, *scores, thresholds)
     save_thresholds(out, thresholds)
     for warning in thresholds.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
-    print(f"{describe(thresholds)}\nThresholds: {out}")
+    print(f"{describe(thresholds)}\nThresholds: {out}\nPlot: {plot}")
 
 
 def real_features(options: dict[str, Any]) -> FeatureSet:
@@ -84,7 +94,8 @@ def describe(thresholds: Thresholds) -> str:
         f"  non-mated   {thresholds.nonmated_scores:,}, mean {thresholds.nonmated_mean:.4f}",
         f"  EER         {thresholds.eer:.2%}",
     ]
-    for name, point in thresholds.error_rates.items():
+    points = {f"FMR {text}": point for text, point in thresholds.fmr_points.items()}
+    for name, point in (thresholds.error_rates | points).items():
         lines.append(f"  {name:<11} {point.threshold:.4f}  FMR {point.fmr:.3g}  FNMR {point.fnmr:.3g}")
     return "\n".join(lines)
 

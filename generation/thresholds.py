@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_json, read_json
-from metrics import identity
-from metrics.identity import OperatingPoint
+from metrics.identity import Curve, OperatingPoint, eer_of, point_at_fmr
+from metrics.score_counts import ScoreCounts, count_scores, curve_of, rates_at
+from metrics.verification import FMRS
 
 PAPER_MEAN, PAPER_SD = 0.776, 0.077
 REPEAT_CEILING = 0.9999  # over this, a copy of a picture would no longer be a repeat
 SIMILARITY_FLOOR = 0.0  # under this, unrelated faces would count as one person
 RULES = ("unique", "same", "repeat")
+POINTS = ("error_rates", "fmr_points")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Thresholds:
     """Cosines at which the rules of generation.privacy_diversity decide.
 
     recognition_model: fingerprint. unique, same, repeat: the thresholds in force. mated_mean, mated_sd: what they come
-    from. error_rates: FMR and FNMR of the real set at each; empty where they are not known. warnings: what was moved.
+    from. error_rates: FMR and FNMR of the real set at each; empty where they are not known. fmr_points: by the text of
+    an FMR, the lowest threshold at which the real set has no more; those that its scores are too few to tell are left
+    out. warnings: what was moved.
     """
 
     recognition_model: str
@@ -48,12 +52,14 @@ class Thresholds:
     nonmated_mean: float | None = None
     eer: float | None = None
     error_rates: dict[str, OperatingPoint] = field(default_factory=dict)
+    fmr_points: dict[str, OperatingPoint] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """What thresholds.json holds."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain["error_rates"] = {name: point._asdict() for name, point in self.error_rates.items()}
+        for points in POINTS:
+            plain[points] = {name: point._asdict() for name, point in getattr(self, points).items()}
         plain["warnings"] = list(self.warnings)
         return plain
 
@@ -77,20 +83,27 @@ def from_moments(mean: float, sd: float, recognition_model: str) -> Thresholds:
 def calibrate(
     features: NDArray, identities: Sequence[str], recognition_model: str, unique_fmr: float | None = None
 ) -> Thresholds:
-    """Thresholds from the features [N, D] of a real dataset and the identity of each.
+    """Thresholds from the features [N, D] of a real dataset and the identity of each; see `from_scores`."""
+    return from_scores(*count_scores(features, identities), recognition_model, unique_fmr)
+
+
+def from_scores(
+    mated: ScoreCounts, nonmated: ScoreCounts, recognition_model: str, unique_fmr: float | None = None
+) -> Thresholds:
+    """Thresholds from the scores of a real dataset.
 
     unique_fmr: take `unique` where the false match rate of the real set is at most this, instead of mean - 2 sd (for
     models so weak that mean - 2 sd would call every other stranger the same person). Raises ValueError where there are
     no two pictures of one person or no two persons.
     """
-    mated, nonmated = identity.mated_nonmated(features, identities)
-    if not len(mated) or not len(nonmated):
-        missing = "no two pictures of one person" if not len(mated) else "only one person"
+    if not mated.total or not nonmated.total:
+        missing = "no two pictures of one person" if not mated.total else "only one person"
         raise ValueError(f"there is {missing} in it, so there is nothing to calibrate on")
-    plain = from_moments(float(mated.mean()), float(mated.std()), recognition_model)
+    plain = from_moments(mated.mean, mated.sd, recognition_model)
+    curve = curve_of(mated, nonmated)
     unique, notes = plain.unique, list(plain.warnings)
     if unique_fmr is not None:
-        unique = min(identity.fnmr_at_fmr(mated, nonmated, unique_fmr).threshold, 1.0)
+        unique = min(point_at_fmr(curve, unique_fmr).threshold, 1.0)
         notes.append(f"unique is the lowest threshold with FMR <= {unique_fmr:g} on the real set, not mean - 2 sd")
     return Thresholds(
         recognition_model,
@@ -99,16 +112,23 @@ def calibrate(
         unique=unique,
         same=plain.same,
         repeat=plain.repeat,
-        mated_scores=len(mated),
-        nonmated_scores=len(nonmated),
-        nonmated_mean=float(nonmated.mean()),
-        eer=identity.eer(mated, nonmated),
+        mated_scores=mated.total,
+        nonmated_scores=nonmated.total,
+        nonmated_mean=nonmated.mean,
+        eer=eer_of(curve),
         error_rates={
-            name: identity.fmr_fnmr_at(mated, nonmated, value)
+            name: rates_at(mated, nonmated, value)
             for name, value in zip(RULES, (unique, plain.same, plain.repeat), strict=True)
         },
+        fmr_points=_fmr_points(curve, nonmated.total),
         warnings=tuple(notes),
     )
+
+
+def _fmr_points(curve: Curve, nonmated: int) -> dict[str, OperatingPoint]:
+    """Those of FMRS that so many non-mated scores can tell."""
+    points = {text: point_at_fmr(curve, fmr) for text, fmr in FMRS.items() if nonmated * fmr >= 1 - 1e-9}
+    return {text: point for text, point in points.items() if np.isfinite(point.threshold)}
 
 
 # ----------------------------------------------------------------------------
@@ -125,9 +145,10 @@ def load_thresholds(path: StrPath, option: str = "--thresholds") -> Thresholds:
     values = read_json(path, option)
     where = f"{option}: {path}"
     try:
-        points = {name: OperatingPoint(**point) for name, point in values.get("error_rates", {}).items()}
         known = {name: values[name] for name in Thresholds.__dataclass_fields__ if name in values}
-        loaded = Thresholds(**{**known, "error_rates": points, "warnings": tuple(values.get("warnings", ()))})
+        for points in POINTS:
+            known[points] = {name: OperatingPoint(**point) for name, point in values.get(points, {}).items()}
+        loaded = Thresholds(**{**known, "warnings": tuple(values.get("warnings", ()))})
         numbers = [getattr(loaded, name) + 0.0 for name in (*RULES, "mated_mean", "mated_sd")]
     except (TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{where}: not a file of thresholds; `filter.py calibrate` makes one ({error})") from error

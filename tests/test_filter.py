@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import filter as script
 from arcface.backbones import build_backbone
@@ -61,6 +62,9 @@ def test_calibrate_writes_what_the_scores_say(files, tmp_path, capsys):
     status, _, err = calibrate(files, tmp_path / "u.json", capsys, "--real_features", tmp_path / "f.safetensors")
     assert status == 0, err
     assert (tmp_path / "u.json").read_bytes() == (tmp_path / "t.json").read_bytes()
+    assert (tmp_path / "u.png").read_bytes() == (tmp_path / "t.png").read_bytes()
+    with Image.open(tmp_path / "t.png") as plot:
+        assert plot.size == (960, 744)
 
 
 def test_unique_by_false_match_rate(files, tmp_path, capsys):
@@ -73,6 +77,8 @@ def test_mistakes_are_one_line(files, tmp_path, capsys):
     (tmp_path / "there.json").write_text("{}")
     status, _, err = calibrate(files, tmp_path / "there.json", capsys)
     assert status == 2 and "there.json: exists" in err and len(err.strip().splitlines()) == 1
+    status, _, err = calibrate(files, tmp_path / "t.png", capsys)
+    assert status == 2 and "name a .json" in err
     features = FeatureSet(np.eye(2, 512, dtype=np.float32), ["0_0.png", "9_9.png"], "f" * 16)
     save_features(tmp_path / "f.safetensors", features)
     status, _, err = calibrate(files, tmp_path / "t.json", capsys, "--real-features", tmp_path / "f.safetensors")

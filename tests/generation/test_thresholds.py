@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from dnnlib.errors import UserError
-from generation.thresholds import PAPER_MEAN, PAPER_SD, calibrate, from_moments, load_thresholds, save_thresholds
+from generation.thresholds import (
+    PAPER_MEAN,
+    PAPER_SD,
+    calibrate,
+    from_moments,
+    from_scores,
+    load_thresholds,
+    save_thresholds,
+)
+from metrics.score_counts import STEP, ScoreCounts
 
 
 def test_the_papers_constants():
@@ -42,10 +51,26 @@ def test_calibration_by_hand():
     assert found.error_rates["unique"][1:] == (0, 0) and found.error_rates["repeat"].fnmr == 0.5
     assert found.eer == 0
     # At most one stranger in ten may match: more than 0.452, and the next score is 0.6. One in four: 0.452 itself.
-    assert calibrate(features(), ["a", "a", "b", "b"], "toy", unique_fmr=0.1).unique == pytest.approx(0.6)
+    assert calibrate(features(), ["a", "a", "b", "b"], "toy", unique_fmr=0.1).unique == pytest.approx(0.6, abs=STEP)
     looser = calibrate(features(), ["a", "a", "b", "b"], "toy", unique_fmr=0.25)
     assert looser.unique == pytest.approx(0.452, abs=1e-3) and looser.same == pytest.approx(0.5)
     assert looser.error_rates["unique"].fmr == 0.25 and "FMR <= 0.25" in looser.warnings[0]
+
+
+def test_points_for_an_audit():
+    mated, nonmated = ScoreCounts([0.9, 0.5]), ScoreCounts(np.linspace(-0.5, 0.499, 1000))
+    points = from_scores(mated, nonmated, "toy").fmr_points
+    assert list(points) == ["1e-2", "1e-3"]  # a thousand scores cannot tell 1e-4
+    assert points["1e-2"] == (pytest.approx(0.49, abs=STEP), 0.01, 0)
+    assert points["1e-3"] == (pytest.approx(0.499, abs=STEP), 0.001, 0)
+    assert from_scores(mated, ScoreCounts([1.0] * 200), "toy").fmr_points == {}  # no cosine is over all of them
+
+
+def test_a_file_from_before_there_were_points_is_read(tmp_path):
+    known = calibrate(features(), ["a", "a", "b", "b"], "toy").as_dict()
+    del known["fmr_points"]
+    (tmp_path / "t.json").write_text(json.dumps(known))
+    assert load_thresholds(tmp_path / "t.json").fmr_points == {}
 
 
 def test_nothing_to_calibrate_on():
