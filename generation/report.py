@@ -6,34 +6,29 @@ from the finished folder and embedded; nothing is loaded from elsewhere and no s
 
 from __future__ import annotations
 
-import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
+from generation import page
 from generation.plots import Limit, Series, histogram
 from generation.privacy_diversity import Rule
 from generation.records import Person, Record
 from generation.summary import Scores
 from generation.thresholds import Thresholds
 from generation.writers import picture_paths
-from torch_utils.image_tree import decode_image, encode_png
+from torch_utils.image_tree import decode_image
 from torch_utils.images import image_grid
 from torch_utils.spectra import SPECTRA
 
 MOST_PEOPLE, MOST_SAMPLES = 12, 8  # shown in the grid
 MOST_HERO = 96  # pictures of the hero
-LARGEST_SIDE = 128  # pixels of an embedded picture; larger ones are shown smaller
 MOST_COLUMNS = 4  # of a person's pairs
 TILE = 100  # CSS pixels that a picture in the grid has at least on a wide screen
-CRISP_BELOW = 96  # pixels: smaller pictures are enlarged with hard pixels, honestly
 
 RULE_WORDS = {
     Rule.FACE: "no single clear face",
@@ -44,8 +39,6 @@ RULE_WORDS = {
     Rule.REPEAT: "too like another own picture",
     Rule.TRIES: "person gave up after all tries",
 }
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -66,23 +59,23 @@ def build_report(data: ReportData) -> str:
     """The page as HTML text."""
     summary, settings = data.summary, data.settings
     shown = [_pictures(data.outdir, person) for person in data.people[:MOST_PEOPLE]]
-    crisp = shown[0]["vis"].shape[1] < CRISP_BELOW
+    crisp = shown[0]["vis"].shape[1] < page.CRISP_BELOW
     columns = min(MOST_COLUMNS, settings["samples_per_id"])
     people, pairs = summary["identities_kept"], summary["pairs_kept"]
-    template = Template(Path(__file__).with_name("report_template.html").read_text(encoding="utf-8"))
     hero = _hero(data)
-    return template.substitute(
+    return page.fill(
+        "report_template.html",
         title=f"{people} synthetic people, {pairs} pairs",
-        heading=f"{_count(people, 'person', 'people')} who {'does' if people == 1 else 'do'} not exist",
-        lead=f"{_count(pairs, 'pair', 'pairs')} of visible-light and near-infrared pictures, drawn pixel on pixel by "
-        f"one generator and let in by a privacy-and-diversity filter, which judged "
-        f"{_count(summary['candidates'], 'candidate', 'candidates')}.",
-        hero_vis=_data_uri(hero["vis"]),
-        hero_nir=_data_uri(hero["nir"]),
+        heading=f"{page.count(people, 'person', 'people')} who {'does' if people == 1 else 'do'} not exist",
+        lead=f"{page.count(pairs, 'pair', 'pairs')} of visible-light and near-infrared pictures, drawn pixel on pixel "
+        f"by one generator and let in by a privacy-and-diversity filter, which judged "
+        f"{page.count(summary['candidates'], 'candidate', 'candidates')}.",
+        hero_vis=page.data_uri(hero["vis"]),
+        hero_nir=page.data_uri(hero["nir"]),
         crisp="crisp" if crisp else "",
         columns=columns,
         personwidth=f"{columns * TILE + 30}px",
-        notices="".join(f'<p class="notice">{html.escape(notice)}</p>' for notice in data.notices),
+        notices=page.notices(data.notices),
         cards=_cards(data),
         promise_lead=_promise_lead(settings),
         promises=_promises(data),
@@ -100,7 +93,7 @@ def build_report(data: ReportData) -> str:
 # Pictures.
 
 
-def _pictures(outdir: Path, person: Person) -> dict[str, Pixels]:
+def _pictures(outdir: Path, person: Person) -> dict[str, page.Pixels]:
     """The first samples of a person, by spectrum: uint8 [S, H, W, C], no larger than LARGEST_SIDE."""
     count = min(len(person.embeddings["vis"]), MOST_SAMPLES)
     return {
@@ -108,18 +101,13 @@ def _pictures(outdir: Path, person: Person) -> dict[str, Pixels]:
     }
 
 
-def _read(outdir: Path, identity: int, sample: int, spectrum: str) -> Pixels:
+def _read(outdir: Path, identity: int, sample: int, spectrum: str) -> page.Pixels:
     path = picture_paths(identity, sample)[spectrum]
     mode = SPECTRA[spectrum].mode
-    pixels = decode_image((outdir / path).read_bytes(), mode, path)
-    if pixels.shape[0] <= LARGEST_SIDE:
-        return pixels
-    image = Image.fromarray(pixels if mode == "RGB" else pixels[..., 0])
-    smaller = np.asarray(image.resize((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS))
-    return smaller.reshape(LARGEST_SIDE, LARGEST_SIDE, -1)
+    return page.shrunk(decode_image((outdir / path).read_bytes(), mode, path))
 
 
-def _hero(data: ReportData) -> dict[str, Pixels]:
+def _hero(data: ReportData) -> dict[str, page.Pixels]:
     """One wide mosaic a spectrum, the same faces at the same places, neighbours being different people."""
     most = max(len(person.embeddings["vis"]) for person in data.people)
     places = [(p.identity, sample) for sample in range(most) for p in data.people if sample < len(p.embeddings["vis"])]
@@ -132,17 +120,13 @@ def _hero(data: ReportData) -> dict[str, Pixels]:
     }
 
 
-def _data_uri(pixels: Pixels) -> str:
-    return "data:image/png;base64," + base64.b64encode(encode_png(pixels)).decode()
-
-
-def _person(person: Person, pictures: dict[str, Pixels], crisp: bool) -> str:
+def _person(person: Person, pictures: dict[str, page.Pixels], crisp: bool) -> str:
     """A card: the person's pairs, VIS over NIR."""
     look = ' class="crisp"' if crisp else ""
     pairs = ""
     for sample in range(len(pictures["vis"])):
         images = "".join(
-            f'<img{look} src="{_data_uri(pictures[name][sample])}" alt="person {person.identity}, sample {sample}, '
+            f'<img{look} src="{page.data_uri(pictures[name][sample])}" alt="person {person.identity}, sample {sample}, '
             f'{spectrum.folder}">'
             for name, spectrum in SPECTRA.items()
         )
@@ -157,14 +141,6 @@ def _person(person: Person, pictures: dict[str, Pixels], crisp: bool) -> str:
 # Words and figures.
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
-
-
-def _figure(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)  # noqa: RUF001
-
-
 def _cards(data: ReportData) -> str:
     """The figures that one wants to see first."""
     summary = data.summary
@@ -176,11 +152,11 @@ def _cards(data: ReportData) -> str:
         (f"{summary['identities_kept']:,}", "people"),
         (f"{summary['pairs_kept']:,}", "VIS/NIR pairs"),
         (f"{share:.0%}", "of the candidates were kept"),
-        (_figure(summary["max_real_similarity"], ".3f"), limit),
-        (_figure(summary["eer"], ".1%"), "equal error rate between the people, as the recognition model sees them"),
+        (page.figure(summary["max_real_similarity"], ".3f"), limit),
+        (page.figure(summary["eer"], ".1%"), "equal error rate between the people, as the recognition model sees them"),
         (f"{summary['pairs_per_second']:.3g}", f"kept pairs a second, {summary['seconds']:,.0f} s in all"),
     ]
-    return "".join(f'<div class="card"><b>{value}</b><small>{html.escape(text)}</small></div>' for value, text in cards)
+    return page.cards(cards)
 
 
 def _promise_lead(settings: dict[str, Any]) -> str:
@@ -236,15 +212,17 @@ def _people_lead(data: ReportData) -> str:
     samples = min(MOST_SAMPLES, data.settings["samples_per_id"])
     return (
         f"Here are {some}, with {'up to ' if samples < data.settings['samples_per_id'] else ''}"
-        f"{_count(samples, 'pair', 'pairs')} each: visible light above, near infrared below, both from one latent."
+        f"{page.count(samples, 'pair', 'pairs')} each: visible light above, near infrared below, both from one latent."
     )
 
 
 def _charts(data: ReportData) -> str:
     """Score histograms with the thresholds drawn in."""
     limits = data.thresholds
+    moments = (data.summary[name] for name in ("mated_mean", "mated_sd", "nonmated_mean"))
+    mean, sd, nonmated = (page.figure(value, ".3f") for value in moments)
     charts = [
-        _chart(
+        page.chart(
             "Between the people of the dataset",
             [("--mated", "same person (mated)"), ("--nonmated", "different people (non-mated)")],
             histogram(
@@ -255,15 +233,14 @@ def _charts(data: ReportData) -> str:
                 [Limit("same", limits.same), Limit("repeat", limits.repeat)],
                 "Mated and non-mated scores",
             ),
-            f"Mated mean {_figure(data.summary['mated_mean'], '.3f')}, sd {_figure(data.summary['mated_sd'], '.3f')}; "
-            f"non-mated mean {_figure(data.summary['nonmated_mean'], '.3f')}. The real pictures that the thresholds "
-            f"come from have a mated mean of {limits.mated_mean:.3f}, sd {limits.mated_sd:.3f}.",
+            f"Mated mean {mean}, sd {sd}; non-mated mean {nonmated}. The real pictures that the thresholds come from "
+            f"have a mated mean of {limits.mated_mean:.3f}, sd {limits.mated_sd:.3f}.",
         )
     ]
     refused = [r.max_sim_real for r in data.records if r.verdict == Rule.PRIVATE.value and r.max_sim_real is not None]
     if len(data.scores.real):
         charts.append(
-            _chart(
+            page.chart(
                 "Between synthetic and real people",
                 [("--kept", "kept"), ("--refused", "refused as too like a real person")],
                 histogram(
@@ -280,11 +257,6 @@ def _charts(data: ReportData) -> str:
             )
         )
     return "".join(charts)
-
-
-def _chart(title: str, key: Iterable[tuple[str, str]], svg: str, note: str) -> str:
-    marks = "".join(f'<span><i style="background:var({color})"></i>{label}</span>' for color, label in key)
-    return f'<figure class="chart"><h3>{title}</h3><div class="key">{marks}</div>{svg}<p>{note}</p></figure>'
 
 
 def _bars(summary: dict[str, Any]) -> str:
@@ -321,22 +293,11 @@ def _tables(data: ReportData) -> str:
     }
     thresholds: dict[str, Any] = {
         "mated scores, real set": f"mean {limits.mated_mean:.4f}, sd {limits.mated_sd:.4f} ({limits.mated_scores:,})",
-        "equal error rate, real set": _figure(limits.eer, ".2%"),
+        "equal error rate, real set": page.figure(limits.eer, ".2%"),
     }
     for name in ("unique", "same", "repeat"):
         point = limits.error_rates.get(name)
         rates = f" (real set: FMR {point.fmr:.2g}, FNMR {point.fnmr:.2g})" if point else ""
         thresholds[name] = f"{getattr(limits, name):.4f}{rates}"
     tables = [("Settings", plain), ("Inputs and fingerprints", inputs), ("Thresholds", thresholds)]
-    return "".join(f"<div><h3>{title}</h3>{_table(rows)}</div>" for title, rows in tables)
-
-
-def _table(rows: dict[str, Any]) -> str:
-    def show(value: Any) -> str:
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        text = html.escape(f"{value:g}" if isinstance(value, float) else str(value))
-        return f"<code>{text}</code>" if len(text) >= 16 and " " not in text else text
-
-    cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{show(value)}</td></tr>" for name, value in rows.items())
-    return f"<table>{cells}</table>"
+    return "".join(f"<div><h3>{title}</h3>{page.table(rows)}</div>" for title, rows in tables)

@@ -70,8 +70,8 @@ def inspect(outdir: StrPath, settings: dict[str, Any], overwrite: bool = False) 
     if not present:
         return State.NEW
     known = read_json(root / SETTINGS, "--outdir") if SETTINGS in present else None
-    if not isinstance(known, dict) or known.get("made_by") != MADE_BY:
-        raise UserError(f"{where}: holds files that {MADE_BY} did not make; name a new or empty folder")
+    if not isinstance(known, dict) or known.get("made_by") != settings["made_by"]:
+        raise UserError(f"{where}: holds files that {settings['made_by']} did not make; name a new or empty folder")
     if overwrite:
         return State.NEW
     different = sorted(key for key in {*known, *settings} if known.get(key) != settings.get(key))

@@ -31,7 +31,7 @@ class ScoreCounts:
 
     def add(self, scores: ArrayLike) -> None:
         """Counts these too, of any shape; what rounding has brought over 1 or under -1 is taken to be that."""
-        values = np.asarray(scores, dtype=np.float64).ravel()
+        values: Scores = np.asarray(scores, dtype=np.float64).ravel()
         if not len(values):
             return
         values = np.clip(values, -1, 1)
