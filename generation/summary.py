@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,8 +113,13 @@ def explain_shortfall(outcome: Outcome, plan: Plan) -> str:
     kept = f"{len(outcome.people)} of {plan.ids} identities were completed: {limit}"
     if not counts:
         return f"{kept}; raise --max-slots"
-    leading = max(counts, key=lambda rule: (counts[rule], rule))
-    return f"{kept}; rule '{leading}' refused {counts[leading]} of {len(records)} candidates; {ADVICE[Rule(leading)]}"
+    return f"{kept}; {blame(counts, len(records))}"
+
+
+def blame(refused: Mapping[str, int], judged: int) -> str:
+    """The rule that refused most of the `judged` candidates, and the option to change. refused: rule -> number."""
+    leading = max(refused, key=lambda rule: (refused[rule], rule))
+    return f"rule '{leading}' refused {refused[leading]} of {judged} candidates; {ADVICE[Rule(leading)]}"
 
 
 def table(summary: dict[str, Any]) -> str:
