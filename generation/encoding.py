@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dnnlib.workers import Pool
-from generation.candidates import Candidates, Encoded, Pictures, as_drawn
+from generation.candidates import Encoded, Pictures
 from torch_utils import stop_signals
 from torch_utils.image_tree import decode_image, encode_png
 from torch_utils.spectra import SPECTRA
@@ -90,18 +90,19 @@ class Encoder:
         for wait in [self._pool.submit(abs, 0) for _ in range(workers)]:
             wait()
 
-    def begin(self, made: Candidates, rows: Iterable[int]) -> list[Callable[[], Encoded]]:
-        """Has some of the candidates encoded; what comes back waits for the bytes of each."""
-        if made.encoded is not None:
-            return [partial(made.encoded.__getitem__, row) for row in rows]
-        job = partial(encode_pair, self.encoding)
-        return [self._pool.submit(job, _pair(made.pictures, row)) for row in rows]
+    @property
+    def beside(self) -> bool:
+        """Whether other processes encode, while this one goes on."""
+        return self._pool.workers > 0
+
+    def begin(self, pair: Pictures) -> Callable[[], Encoded]:
+        """Has a pair (spectrum -> uint8 [C, H, W]) encoded; what comes back waits for the bytes."""
+        return self._pool.submit(partial(encode_pair, self.encoding), pair)
 
     def stored(self, pictures: Pictures) -> tuple[Pictures, list[Encoded] | None]:
-        """What N candidates look like once they are stored, each [N, C, H, W], and the bytes of each with JPEG
-        (generation.candidates.Stored)."""
+        """What N candidates look like once they are stored, each [N, C, H, W], and the bytes of each with JPEG."""
         if self.encoding.lossless:
-            return as_drawn(pictures)
+            return pictures, None
         pairs = [_pair(pictures, row) for row in range(len(next(iter(pictures.values()))))]
         job = partial(_there_and_back, self.encoding)
         results = [wait() for wait in [self._pool.submit(job, pair) for pair in pairs]]

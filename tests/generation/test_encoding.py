@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dnnlib.errors import UserError
-from generation.candidates import CandidateMaker, Candidates
+from generation.candidates import CandidateMaker
 from generation.encoding import Encoder, Encoding, decode, default_workers
 from tests.generation import fakes
 
@@ -26,8 +26,8 @@ def pictures(count=3, side=16, seed=0):
     return {"vis": pixels[:, :3], "nir": pixels[:, 3:]}
 
 
-def candidates(images, encoded=None):
-    return Candidates(images, {"vis": np.ones((len(images["vis"]), 2), np.float32)}, None, encoded)
+def pair(images, row):
+    return {spectrum: pixels[row] for spectrum, pixels in images.items()}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -36,7 +36,9 @@ def test_png_gives_the_pixels_back_and_is_made_of_what_is_accepted_only(workers)
     with Encoder(Encoding("png"), workers) as encoder:
         shown, encoded = encoder.stored(images)
         assert shown is images and encoded is None
-        first, third = (wait() for wait in encoder.begin(candidates(images), [0, 2]))
+        waits = [encoder.begin(pair(images, row)) for row in (0, 2)]
+        first, third = (wait() for wait in waits)
+        assert encoder.beside is (workers > 0)
     for row, files in ((0, first), (2, third)):
         for spectrum, data in files.items():
             np.testing.assert_array_equal(decode(data, spectrum), images[spectrum][row])
@@ -48,24 +50,25 @@ def test_jpeg_is_shown_as_its_bytes_decode_and_stored_as_those_bytes(workers):
     with Encoder(Encoding("jpg", 70), workers) as encoder:
         shown, encoded = encoder.stored(images)
         assert encoded is not None
-        [stored] = [wait() for wait in encoder.begin(candidates(shown, encoded), [1])]
-    assert stored == encoded[1]
     assert not np.array_equal(shown["vis"], images["vis"])
-    for spectrum, data in stored.items():
+    for spectrum, data in encoded[1].items():
         pixels = np.asarray(Image.open(io.BytesIO(data)))  # read by Pillow alone
         pixels = pixels[None] if spectrum == "nir" else pixels.transpose(2, 0, 1)
         np.testing.assert_array_equal(shown[spectrum][1], pixels)
         assert np.abs(pixels.astype(int) - images[spectrum][1]).mean() < 8
 
 
-def test_bytes_do_not_depend_on_workers():
-    made = candidates(pictures(5))
+@pytest.mark.parametrize("encoding", [Encoding("png"), Encoding("jpg", 95)])
+def test_bytes_do_not_depend_on_workers(encoding):
+    images = pictures(5)
     found = []
     for workers in (0, 1, 3):
-        with Encoder(Encoding("jpg", 95), workers) as encoder:
-            shown, encoded = encoder.stored(made.pictures)
-            found.append((encoded, [wait() for wait in encoder.begin(candidates(shown, encoded), range(5))]))
+        with Encoder(encoding, workers) as encoder:
+            waits = [encoder.begin(pair(images, row)) for row in range(5)]
+            found.append((encoder.stored(images)[1], [wait() for wait in waits]))
     assert found[0] == found[1] == found[2]
+    if not encoding.lossless:
+        assert found[0][0] == found[0][1]
 
 
 @pytest.mark.parametrize(("quality", "layout"), [(89, (2, 2)), (90, (1, 1)), (100, (1, 1))])
@@ -106,7 +109,7 @@ def test_a_lost_encoder_process_is_one_line():
         [child] = multiprocessing.active_children()
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
-        encoder.begin(candidates(pictures(1)), [0])[0]()
+        encoder.begin(pair(pictures(1), 0))()
 
 
 def test_default_workers(monkeypatch):
