@@ -18,7 +18,7 @@ from generation import page
 from generation.plots import Limit, Series, histogram
 from generation.privacy_diversity import Rule
 from generation.records import Person, Record
-from generation.summary import Scores
+from generation.summary import RULE_WORDS, Scores
 from generation.thresholds import Thresholds
 from generation.writers import picture_paths
 from torch_utils.image_tree import decode_image
@@ -29,16 +29,6 @@ MOST_PEOPLE, MOST_SAMPLES = 12, 8  # shown in the grid
 MOST_HERO = 96  # pictures of the hero
 MOST_COLUMNS = 4  # of a person's pairs
 TILE = 100  # CSS pixels that a picture in the grid has at least on a wide screen
-
-RULE_WORDS = {
-    Rule.FACE: "no single clear face",
-    Rule.FRONTAL: "not facing the camera",
-    Rule.PRIVATE: "too like a real person",
-    Rule.UNIQUE: "too like another synthetic person",
-    Rule.SAME: "not like the own first picture",
-    Rule.REPEAT: "too like another own picture",
-    Rule.TRIES: "person gave up after all tries",
-}
 
 
 @dataclass(frozen=True)

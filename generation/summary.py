@@ -17,6 +17,16 @@ from metrics import identity
 
 MOST_SCORED = 4000  # samples that go into mated and non-mated scores; of more, every n-th person is taken
 
+RULE_WORDS = {
+    Rule.FACE: "no single clear face",
+    Rule.FRONTAL: "not facing the camera",
+    Rule.PRIVATE: "too like a real person",
+    Rule.UNIQUE: "too like another synthetic person",
+    Rule.SAME: "not like the own first picture",
+    Rule.REPEAT: "too like another own picture",
+    Rule.TRIES: "person gave up after all tries",
+}
+
 ADVICE = {
     Rule.FACE: "the generator must draw clearer faces: train longer, lower --truncation or --min-face-prob, "
     "or go without (--detector none)",

@@ -13,8 +13,7 @@ from PIL import Image
 
 from generation import plots, writers
 from generation.privacy_diversity import Rule
-from generation.report import RULE_WORDS
-from generation.summary import ADVICE, table
+from generation.summary import ADVICE, RULE_WORDS, table
 from tests.generation import fakes
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
