@@ -18,7 +18,7 @@ from generation import inputs, pipeline, writers
 from generation.candidates import CandidateMaker
 from generation.identity_sampling import KINDS, build_sampler
 from generation.networks import detector_of, embedder_of, renderer_of
-from generation.privacy_diversity import MIN_FACE_PROBABILITY, unit_rows
+from generation.privacy_diversity import MIN_FACE_PROBABILITY, Rules, unit_rows
 from generation.records import Plan
 from generation.selection import Selection
 from generation.summary import table
@@ -179,9 +179,10 @@ def run(options: dict[str, Any]) -> None:
 
 def build_plan(options: dict[str, Any]) -> Plan:
     """The options that say what is wanted."""
-    names = ("ids", "samples_per_id", "tries", "round_size", "min_face_prob", "absolute", "batch")
+    names = ("ids", "samples_per_id", "tries", "round_size", "batch")
     slots = options["max_slots"] or max(FEWEST_SLOTS, SLOTS_PER_IDENTITY * options["ids"])
-    return Plan(**{name: options[name] for name in names}, max_slots=slots)
+    rules = Rules(min_face_prob=options["min_face_prob"], absolute=options["absolute"])
+    return Plan(**{name: options[name] for name in names}, rules=rules, max_slots=slots)
 
 
 def build_selection(

@@ -11,7 +11,7 @@ The networks come in as three callables on numpy arrays; generation.networks mak
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -69,6 +69,7 @@ class Candidates:
     embeddings: Embeddings  # each [N, D]
     faces: Faces | None
     encoded: list[Encoded] | None = None  # N of them
+    norms: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # each [N], lengths of the raw features
 
 
 class CandidateMaker:
@@ -121,8 +122,9 @@ class CandidateMaker:
                 raise RuntimeError(f"the renderer gave {images.dtype} {images.shape} as {name} pictures")
         shown, encoded = self.stored({name: images[:count] for name, images in pictures.items()})
         full = {name: images[padding] for name, images in shown.items()} if count < self.chunk else shown
+        raw = {name: np.asarray(self.embedder(full[name]))[:count] for name in self.embedded}
         try:
-            embeddings = {name: unit_rows(self.embedder(full[name]))[:count] for name in self.embedded}
+            embeddings = {name: unit_rows(features) for name, features in raw.items()}
         except ValueError as error:
             raise RuntimeError(f"slot {slots[0]}: {error}; the generator or the recognition model is broken") from error
         faces = self.detector(full["vis"]) if detect and self.detector else None
@@ -131,4 +133,5 @@ class CandidateMaker:
             embeddings,
             faces and Faces(faces.found[:count], faces.probability[:count], faces.points[:count]),
             encoded,
+            {name: np.linalg.norm(features.astype(np.float64), axis=1) for name, features in raw.items()},
         )

@@ -1,4 +1,4 @@
-"""The privacy-and-diversity filter: five rules as small pure functions (FACTS.md, "Identity features and generation").
+"""The privacy-and-diversity filter: its rules as small pure functions (FACTS.md, "Identity features and generation").
 
 Embeddings and landmarks go in as batched arrays, verdicts and the similarities behind them come out; nothing here
 reads a file, holds state or draws a number. Embeddings are rows of length one (`unit_rows`). The rules, in the order in
@@ -6,6 +6,7 @@ which a candidate meets them:
 
     face       exactly one face was detected, with enough probability         (an identity's first sample only)
     frontal    it faces the camera                                            (an identity's first sample only)
+    quality    its raw feature is long enough, its picture sharp enough       every sample, where it is asked for
     private    no real feature is nearer than `unique`                        every sample, EVERY real feature
     unique     no other synthetic identity's reference is nearer than that    every sample
     same       the identity's reference is at least `same` near               later samples
@@ -18,17 +19,20 @@ did (a feature that points away from a person's is not like that person, so the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from torch_utils.search import Gallery, Rows, cosines, nearest, over
 
 MIN_FACE_PROBABILITY = 0.97
 FRONTAL_TOLERANCE = 1 / 3  # of the eyes' distances from the nose
 KEPT = "kept"
 
-Unit = NDArray[np.float32]
+Unit = Rows  # float32 [N, D], of length one
 
 
 class Rule(str, Enum):
@@ -36,11 +40,57 @@ class Rule(str, Enum):
 
     FACE = "face"
     FRONTAL = "frontal"
+    QUALITY = "quality"
     PRIVATE = "private"
     UNIQUE = "unique"
     SAME = "same"
     REPEAT = "repeat"
     TRIES = "tries"
+
+
+SWITCHED = tuple(rule for rule in Rule if rule is not Rule.TRIES)  # --rules; the tries always end
+USUAL = tuple(rule for rule in SWITCHED if rule is not Rule.QUALITY)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which rules are in force, and their numbers; the cosines at which they decide are generation.thresholds'.
+
+    A rule that is not in force refuses nobody and promises nothing; its similarities are recorded all the same.
+    """
+
+    active: tuple[Rule, ...] = USUAL
+    min_face_prob: float = MIN_FACE_PROBABILITY
+    absolute: bool = False  # |cos| in the private and unique rules
+    min_feature_norm: float | None = None  # quality: length of the raw VIS feature. None: any
+    min_sharpness: float | None = None  # quality: of the VIS picture, see `sharpness`. None: any
+    checked: tuple[str, ...] = ()  # spectra beside VIS whose own embedding must be private and of the same person
+    one_feature_each: bool = False  # compare with the first listed feature of a real person only; lets people through
+    preset: str = "default"
+
+    def ceiling(self, rule: Rule, threshold: float) -> float:
+        """The similarity that the rule allows at most: any, where it is not in force."""
+        return threshold if rule in self.active else np.inf
+
+    def floor(self, rule: Rule, threshold: float) -> float:
+        """The similarity that the rule wants at least: any, where it is not in force."""
+        return threshold if rule in self.active else -np.inf
+
+    def as_dict(self) -> dict[str, Any]:
+        """What settings.json says about the rules."""
+        return {
+            "filter_preset": self.preset,
+            "rules": [rule.value for rule in self.active],
+            "min_face_prob": self.min_face_prob,
+            "absolute": self.absolute,
+            "min_feature_norm": self.min_feature_norm,
+            "min_sharpness": self.min_sharpness,
+            "checked_spectra": ["vis", *self.checked],
+            "real_features_compared": "first of each person" if self.one_feature_each else "every one",
+        }
+
+
+USUAL_RULES = Rules()
 
 
 class Judged(NamedTuple):
@@ -58,41 +108,6 @@ def unit_rows(features: ArrayLike) -> Unit:
     if not np.all(np.isfinite(norms)) or np.any(norms == 0):
         raise ValueError("an embedding is zero or not finite")
     return (rows / norms).astype(np.float32)
-
-
-# ----------------------------------------------------------------------------
-# Exact nearest neighbour, in blocks.
-
-
-def nearest(
-    probes: Unit, gallery: Unit, absolute: bool = False, exclude: ArrayLike | None = None, block: int = 65536
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The gallery row most similar to each probe: (similarity [N], index [N]).
-
-    probes [N, D], gallery [M, D], rows of length one. exclude: for each probe a gallery row that does not count, -1 for
-    none. The search is exact: float32 products find the row, and its similarity is then taken in float64. With nothing
-    to compare with, the similarity is -inf and the index -1. Memory: N times `block` numbers.
-    """
-    count = len(probes)
-    best = np.full(count, -np.inf, dtype=np.float32)
-    index = np.full(count, -1, dtype=np.int64)
-    skipped = np.full(count, -1) if exclude is None else np.asarray(exclude, dtype=np.int64)
-    rows = np.arange(count)
-    for start in range(0, len(gallery), block):
-        scores = probes @ gallery[start : start + block].T  # [N, B]
-        if absolute:
-            np.abs(scores, out=scores)
-        here = (skipped >= start) & (skipped < start + scores.shape[1])
-        scores[rows[here], skipped[here] - start] = -np.inf
-        top = scores.argmax(axis=1)  # [N]
-        better = scores[rows, top] > best
-        best[better], index[better] = scores[rows, top][better], top[better] + start
-    similarity = np.full(count, -np.inf)
-    found = index >= 0
-    if found.any():
-        exact = np.einsum("nd,nd->n", probes[found].astype(np.float64), gallery[index[found]].astype(np.float64))
-        similarity[found] = np.abs(exact) if absolute else exact
-    return similarity, index
 
 
 # ----------------------------------------------------------------------------
@@ -116,17 +131,40 @@ def is_frontal(points: ArrayLike) -> NDArray[np.bool_]:
 
 
 # ----------------------------------------------------------------------------
+# The quality of a sample, where it is asked for.
+
+
+def sharpness(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Variance of the Laplacian of each picture's grey levels, [N] of uint8 [N, C, H, W].
+
+    Grey is the mean of the channels, 0 to 255; the Laplacian is the four neighbours' sum less four times the pixel,
+    inside the picture's outermost pixels. It grows with contrast and resolution, so a floor holds for one generator.
+    """
+    if min(pictures.shape[2:]) < 3:
+        return np.zeros(len(pictures))
+    grey = pictures.mean(axis=1, dtype=np.float64)  # [N, H, W]
+    inside = grey[:, 1:-1, 1:-1]
+    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+    return np.asarray((around - 4 * inside).var(axis=(1, 2)))
+
+
+def is_good(values: ArrayLike, minimum: float) -> NDArray[np.bool_]:
+    """values [N]: feature norms or sharpnesses, at least `minimum`; what is not a number is not good."""
+    return np.asarray(values, dtype=np.float64) >= minimum
+
+
+# ----------------------------------------------------------------------------
 # Rule 2: like nobody else, neither a real person nor another synthetic one.
 
 
-def is_private(embeddings: Unit, real: Unit, unique: float, absolute: bool = False) -> Judged:
+def is_private(embeddings: Unit, real: Gallery | Unit, unique: float, absolute: bool = False) -> Judged:
     """Every real feature at most `unique` near. embeddings [N, D], real [R, D]."""
     similarity, index = nearest(embeddings, real, absolute)
     return Judged(similarity <= unique, similarity, index)
 
 
 def is_unique(
-    embeddings: Unit, references: Unit, unique: float, absolute: bool = False, own: ArrayLike | None = None
+    embeddings: Unit, references: Gallery | Unit, unique: float, absolute: bool = False, own: ArrayLike | None = None
 ) -> Judged:
     """Every other identity's reference at most `unique` near.
 
@@ -142,7 +180,7 @@ def is_unique(
 
 def is_same_person(embeddings: Unit, reference: Unit, same: float) -> Judged:
     """The identity's first sample at least `same` near. embeddings [N, D], reference [D]."""
-    similarity = embeddings.astype(np.float64) @ reference.astype(np.float64)  # [N]
+    similarity = cosines(embeddings, reference[None])  # [N]
     return Judged(similarity >= same, similarity, np.zeros(len(similarity), dtype=np.int64))
 
 
@@ -158,7 +196,7 @@ def is_no_repeat(embeddings: Unit, accepted: Unit, repeat: float) -> Judged:
 
 def admit_in_order(
     embeddings: Unit,
-    gallery: Unit,
+    gallery: Gallery | Unit,
     highest: float,
     considered: ArrayLike | None = None,
     limit: int | None = None,
@@ -168,19 +206,22 @@ def admit_in_order(
 
     embeddings [N, D], gallery [M, D]. considered [N]: candidates that may be admitted; the others are only compared.
     After `limit` admissions nobody is admitted any more. `passed` says who was admitted; `nearest` counts the gallery
-    first and candidates (row + M) after it. The same as calling the rule once a candidate, with one matrix product.
+    first and candidates (row + M) after it. The same as calling the rule once a candidate, in two matrix products.
+
+    Memory: N times N. A long list goes through in blocks, each followed by `gallery.append(block[judged.passed])`;
+    the verdicts do not depend on the blocks.
     """
-    may_join = np.ones(len(embeddings), dtype=bool) if considered is None else np.asarray(considered, dtype=bool)
     similarity, index = nearest(embeddings, gallery, absolute)  # [N], [N]
-    among = embeddings.astype(np.float64) @ embeddings.astype(np.float64).T  # [N, N]
-    if absolute:
-        among = np.abs(among)
-    admitted = np.zeros(len(embeddings), dtype=bool)
-    for row in range(len(embeddings)):
-        before = np.flatnonzero(admitted)
-        if len(before) and among[row, before].max() > similarity[row]:
-            index[row] = len(gallery) + before[among[row, before].argmax()]
-            similarity[row] = among[row, before].max()
-        room = limit is None or len(before) < limit
-        admitted[row] = may_join[row] and room and similarity[row] <= highest
+    free = similarity <= highest
+    if considered is not None:
+        free &= np.asarray(considered, dtype=bool)
+    conflicts = over(embeddings, highest, absolute) & free & free[:, None]  # [N, N]
+    admitted = free & ~conflicts.any(axis=1)
+    for row in np.flatnonzero(free & ~admitted):  # the few that depend on others
+        admitted[row] = not np.any(conflicts[row] & admitted)
+    admitted[np.flatnonzero(admitted)[limit:] if limit is not None else []] = False
+    joined = np.flatnonzero(admitted)
+    near, which = nearest(embeddings, embeddings[joined], absolute, until=np.cumsum(admitted) - admitted)
+    nearer = near > similarity
+    similarity[nearer], index[nearer] = near[nearer], len(gallery) + joined[which[nearer]]
     return Judged(admitted, similarity, index)

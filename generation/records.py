@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generation.candidates import Embeddings, Pictures
+from generation.privacy_diversity import USUAL_RULES, Rules
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,17 @@ class Plan:
     tries: int = 2500  # candidates of a person, the reference included
     round_size: int = 16  # candidates rendered and judged together
     max_slots: int = 1000  # people tried at most
-    min_face_prob: float = 0.97
-    absolute: bool = False  # |cos| in the private and unique rules
+    rules: Rules = USUAL_RULES
     batch: int = 64  # candidates in memory at a time
 
     @property
     def people_at_once(self) -> int:
         return max(1, self.batch // self.round_size)
+
+    @property
+    def absolute(self) -> bool:
+        """|cos| in the private and unique rules."""
+        return self.rules.absolute
 
 
 @dataclass
@@ -43,6 +48,7 @@ class Record:
     max_sim_real: float | None = None
     max_sim_other: float | None = None
     max_sim_same: float | None = None
+    checked: dict[str, dict[str, float]] | None = None  # of other spectra, where they are checked
 
 
 @dataclass
@@ -54,6 +60,7 @@ class Block:
     max_sim_real: NDArray[np.float64]  # [N]
     passed: NDArray[np.int64]  # [P] rows that broke no rule
     pictures: Pictures  # each [P, C, H, W]
+    checked: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)  # generation.verdicts.Similarities
 
 
 @dataclass

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from generation.candidates import CandidateMaker, Embeddings, Pictures
 from generation.identity_sampling import IdentitySampler
-from generation.privacy_diversity import KEPT, Judged, Rule, Unit, admit_in_order
+from generation.privacy_diversity import KEPT, Judged, Rule, Unit
 from generation.records import Block, Outcome, Person, Plan, Record, Store, Watch, watch_nothing
 from generation.thresholds import Thresholds
-from generation.verdicts import judge_references, judge_round
+from generation.verdicts import admit_references, checked_of, judge_references, judge_round
 
 GIVE_UP_AFTER = 20  # people in a row from the start of whom none was completed
 
@@ -122,10 +122,10 @@ class Selection:
             size = self.plan.round_size
             slots = range(index * size, (index + 1) * size)
             candidates = self.maker.make(self.sampler(slots), slots, [0] * size, detect=True)
-            verdicts, real = judge_references(candidates, self.real, self.thresholds, self.plan)
-            passed = np.array([row for row, verdict in enumerate(verdicts) if verdict == KEPT], dtype=np.int64)
+            found = judge_references(candidates, self.real, self.thresholds, self.plan)
+            passed = np.array([row for row, verdict in enumerate(found.verdicts) if verdict == KEPT], dtype=np.int64)
             pictures = {name: images[passed] for name, images in candidates.pictures.items()}
-            block = Block(candidates.embeddings, verdicts, real, passed, pictures)
+            block = Block(candidates.embeddings, found.verdicts, found.max_sim_real, passed, pictures, found.checked)
             self.store.save_block(index, block)
         return block
 
@@ -140,8 +140,8 @@ class Selection:
             embeddings = block.embeddings["vis"][offset:end]  # [N, D]
             gallery = np.empty((0, embeddings.shape[1]), dtype=np.float32) if gallery is None else gallery
             alone = np.array([verdict == KEPT for verdict in block.verdicts[offset:end]])
-            judged = admit_in_order(
-                embeddings, gallery, self.thresholds.unique, alone, wanted - len(chosen), self.plan.absolute
+            judged = admit_references(
+                embeddings, gallery, self.thresholds, self.plan.rules, alone, wanted - len(chosen)
             )
             used = end - offset
             if len(chosen) + judged.passed.sum() == wanted:
@@ -229,8 +229,17 @@ class Selection:
         made = self.maker.make(features, [growing.slot] * count, attempts)
         found = judge_round(made, growing.embeddings, growing.own, self.real, references, self.thresholds, self.plan)
         records = [
-            Record(growing.slot, growing.attempts + row, verdict, None, None, *map(float, similarities))
-            for row, (verdict, *similarities) in enumerate(zip(*found, strict=True))
+            Record(
+                growing.slot,
+                growing.attempts + row,
+                verdict,
+                sim_reference=float(found.sim_reference[row]),
+                max_sim_real=float(found.max_sim_real[row]),
+                max_sim_other=float(found.max_sim_other[row]),
+                max_sim_same=float(found.max_sim_same[row]),
+                checked=checked_of(found.checked, row),
+            )
+            for row, verdict in enumerate(found.verdicts)
         ]
         passed = [row for row, record in enumerate(records) if record.verdict == KEPT]
         for row in passed:

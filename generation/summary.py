@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.privacy_diversity import KEPT, Rule, nearest
+from generation.privacy_diversity import KEPT, Rule
 from generation.records import Outcome, Person, Plan, Record
 from generation.thresholds import Thresholds
 from metrics import identity
+from torch_utils.search import nearest
 
 MOST_SCORED = 4000  # samples that go into mated and non-mated scores; of more, every n-th person is taken
 
 RULE_WORDS = {
     Rule.FACE: "no single clear face",
     Rule.FRONTAL: "not facing the camera",
+    Rule.QUALITY: "not sharp or not clear enough",
     Rule.PRIVATE: "too like a real person",
     Rule.UNIQUE: "too like another synthetic person",
     Rule.SAME: "not like the own first picture",
@@ -31,6 +33,8 @@ ADVICE = {
     Rule.FACE: "the generator must draw clearer faces: train longer, lower --truncation or --min-face-prob, "
     "or go without (--detector none)",
     Rule.FRONTAL: "the generator draws faces that look aside: train longer or lower --truncation, or --detector none",
+    Rule.QUALITY: "the samples are not as sharp or as clear to the recognition model as asked: train longer, or lower "
+    "--min-feature-norm or --min-sharpness",
     Rule.PRIVATE: "the samples are too like real people: train longer, raise --truncation, or use a recognition model "
     "that separates better and calibrate again",
     Rule.UNIQUE: "the people are too like one another: ask for fewer --ids, try --identities real-like or random, or "

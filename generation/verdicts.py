@@ -15,17 +15,33 @@ from numpy.typing import NDArray
 from generation.candidates import Candidates, Embeddings
 from generation.privacy_diversity import (
     KEPT,
+    Judged,
     Rule,
+    Rules,
     Unit,
     admit_in_order,
     is_frontal,
+    is_good,
     is_private,
     is_same_person,
     is_unique,
+    sharpness,
     shows_one_face,
 )
 from generation.records import Plan
 from generation.thresholds import Thresholds
+from torch_utils.search import Gallery
+
+Similarities = dict[str, dict[str, NDArray[np.float64]]]  # checked spectrum -> which similarity -> [N]
+Broken = tuple[Rule, NDArray[np.bool_]]  # a rule, and who passed it: [N]
+
+
+class ReferenceVerdicts(NamedTuple):
+    """Of N first samples."""
+
+    verdicts: list[str]  # KEPT or the rule
+    max_sim_real: NDArray[np.float64]
+    checked: Similarities
 
 
 class RoundVerdicts(NamedTuple):
@@ -36,22 +52,40 @@ class RoundVerdicts(NamedTuple):
     max_sim_real: NDArray[np.float64]
     max_sim_other: NDArray[np.float64]
     max_sim_same: NDArray[np.float64]
+    checked: Similarities
 
 
 def judge_references(
-    candidates: Candidates, real: Unit, thresholds: Thresholds, plan: Plan
-) -> tuple[list[str], NDArray[np.float64]]:
-    """Rules that a first sample can be judged by alone: (verdict [N], highest similarity to a real feature [N])."""
-    private = is_private(candidates.embeddings["vis"], real, thresholds.unique, plan.absolute)
-    rules = [(Rule.PRIVATE, private.passed)]
-    if candidates.faces is not None:
-        faces = candidates.faces
-        rules.insert(0, (Rule.FACE, shows_one_face(faces.found, faces.probability, plan.min_face_prob)))
-        rules.insert(1, (Rule.FRONTAL, is_frontal(faces.points)))
-    return first_broken(rules, len(candidates.embeddings["vis"])), private.similarity
+    candidates: Candidates, real: Gallery | Unit, thresholds: Thresholds, plan: Plan
+) -> ReferenceVerdicts:
+    """Rules that a first sample can be judged by alone. real: the features that it is compared with, [R, D]."""
+    rules, embeddings = plan.rules, candidates.embeddings
+    private = {name: _private(embeddings[name], real, thresholds, rules) for name in ("vis", *rules.checked)}
+    broken = [*_face(candidates, rules), *_quality(candidates, rules), (Rule.PRIVATE, _all(private))]
+    checked = {
+        name: {"sim_reference": np.ones(len(embeddings[name])), "max_sim_real": private[name].similarity}
+        for name in rules.checked
+    }
+    return ReferenceVerdicts(first_broken(broken, len(embeddings["vis"])), private["vis"].similarity, checked)
 
 
-def first_broken(rules: Sequence[tuple[Rule, NDArray[np.bool_]]], count: int) -> list[str]:
+def admit_references(
+    embeddings: Unit,
+    gallery: Gallery | Unit,
+    thresholds: Thresholds,
+    rules: Rules,
+    considered: NDArray[np.bool_],
+    limit: int,
+) -> Judged:
+    """First samples [N, D], in order, that are unique beside the gallery and those of them that are admitted before.
+
+    considered [N]: whom no other rule refuses; limit: as many at most. See `admit_in_order`.
+    """
+    highest = rules.ceiling(Rule.UNIQUE, thresholds.unique)
+    return admit_in_order(embeddings, gallery, highest, considered, limit, rules.absolute)
+
+
+def first_broken(rules: Sequence[Broken], count: int) -> list[str]:
     """The verdict on each of `count` candidates: the first rule that it broke, or KEPT."""
     verdicts = [KEPT] * count
     for rule, passed in reversed(rules):
@@ -64,8 +98,8 @@ def judge_round(
     made: Candidates,
     accepted: Embeddings,
     own: int,
-    real: Unit,
-    references: Unit,
+    real: Gallery | Unit,
+    references: Gallery | Unit,
     thresholds: Thresholds,
     plan: Plan,
 ) -> RoundVerdicts:
@@ -74,16 +108,66 @@ def judge_round(
     accepted: embeddings of the samples that the person has, each [S, D], the reference first. own: the row of that
     reference in `references` [M, D]. Ends with the candidate that completes the person: the rest is not needed.
     """
-    embeddings, before = made.embeddings["vis"], accepted["vis"]
-    wanted = plan.samples_per_id - len(before)
-    private = is_private(embeddings, real, thresholds.unique, plan.absolute)
-    unique = is_unique(embeddings, references, thresholds.unique, plan.absolute, np.full(len(embeddings), own))
-    same = is_same_person(embeddings, before[0], thresholds.same)
-    others = private.passed & unique.passed & same.passed
-    fresh = admit_in_order(embeddings, before, thresholds.repeat, considered=others, limit=wanted)
-    needed = len(embeddings)
+    rules, embeddings, before = plan.rules, made.embeddings["vis"], accepted["vis"]
+    count, wanted = len(embeddings), plan.samples_per_id - len(before)
+    spectra = ("vis", *rules.checked)
+    private = {name: _private(made.embeddings[name], real, thresholds, rules) for name in spectra}
+    ceiling, floor = rules.ceiling(Rule.UNIQUE, thresholds.unique), rules.floor(Rule.SAME, thresholds.same)
+    unique = is_unique(embeddings, references, ceiling, rules.absolute, np.full(count, own))
+    same = {name: is_same_person(made.embeddings[name], accepted[name][0], floor) for name in spectra}
+    broken = [*_quality(made, rules), (Rule.PRIVATE, _all(private)), (Rule.UNIQUE, unique.passed)]
+    broken.append((Rule.SAME, _all(same)))
+    others = np.logical_and.reduce([passed for _, passed in broken])
+    repeat = rules.ceiling(Rule.REPEAT, thresholds.repeat)
+    fresh = admit_in_order(embeddings, before, repeat, considered=others, limit=wanted)
+    needed = count
     if fresh.passed.sum() == wanted:
         needed = int(np.flatnonzero(fresh.passed)[-1]) + 1
-    rules = [(Rule.PRIVATE, private.passed), (Rule.UNIQUE, unique.passed), (Rule.SAME, same.passed)]
-    verdicts = first_broken([*rules, (Rule.REPEAT, fresh.passed)], len(embeddings))[:needed]
-    return RoundVerdicts(verdicts, *(judged.similarity[:needed] for judged in (same, private, unique, fresh)))
+    verdicts = first_broken([*broken, (Rule.REPEAT, fresh.passed)], count)[:needed]
+    checked = {
+        name: {
+            "sim_reference": same[name].similarity[:needed],
+            "max_sim_real": private[name].similarity[:needed],
+        }
+        for name in rules.checked
+    }
+    plain = [judged.similarity[:needed] for judged in (same["vis"], private["vis"], unique, fresh)]
+    return RoundVerdicts(verdicts, plain[0], plain[1], plain[2], plain[3], checked)
+
+
+def checked_of(similarities: Similarities, row: int) -> dict[str, dict[str, float]] | None:
+    """What a candidate's record says about its other spectra; None where none is checked."""
+    found = {name: {key: float(rows[row]) for key, rows in kinds.items()} for name, kinds in similarities.items()}
+    return found or None
+
+
+# ----------------------------------------------------------------------------
+# Single rules, as far as they are in force.
+
+
+def _face(candidates: Candidates, rules: Rules) -> list[Broken]:
+    """Nothing where nobody looked for faces."""
+    faces, found = candidates.faces, []
+    if faces is not None and Rule.FACE in rules.active:
+        found.append((Rule.FACE, shows_one_face(faces.found, faces.probability, rules.min_face_prob)))
+    if faces is not None and Rule.FRONTAL in rules.active:
+        found.append((Rule.FRONTAL, is_frontal(faces.points)))
+    return found
+
+
+def _quality(candidates: Candidates, rules: Rules) -> list[Broken]:
+    found: list[Broken] = []
+    if Rule.QUALITY in rules.active and rules.min_feature_norm is not None:
+        found.append((Rule.QUALITY, is_good(candidates.norms["vis"], rules.min_feature_norm)))
+    if Rule.QUALITY in rules.active and rules.min_sharpness is not None:
+        found.append((Rule.QUALITY, is_good(sharpness(candidates.pictures["vis"]), rules.min_sharpness)))
+    return found
+
+
+def _private(embeddings: Unit, real: Gallery | Unit, thresholds: Thresholds, rules: Rules) -> Judged:
+    return is_private(embeddings, real, rules.ceiling(Rule.PRIVATE, thresholds.unique), rules.absolute)
+
+
+def _all(judged: dict[str, Judged]) -> NDArray[np.bool_]:
+    """Who passed in every spectrum."""
+    return np.logical_and.reduce([found.passed for found in judged.values()])

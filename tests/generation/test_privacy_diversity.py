@@ -1,4 +1,4 @@
-"""The five rules: a case worked out by hand for each, exact nearest neighbours, and admission in order."""
+"""The rules: a case worked out by hand for each, and admission in order."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generation import privacy_diversity as rules
+from torch_utils.search import nearest
 
 
 def at_angles(*degrees):
@@ -99,27 +100,6 @@ def test_embeddings_without_direction_are_refused():
 # ----------------------------------------------------------------------------
 # Against plain loops.
 
-problems = st.tuples(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 15), st.booleans(), st.integers(1, 20))
-
-
-@settings(max_examples=80, deadline=None, derandomize=True)
-@given(problems)
-def test_nearest_agrees_with_a_double_loop(problem):
-    seed, probes, size, absolute, block = problem
-    rng = np.random.default_rng(seed)
-    a, b = rules.unit_rows(rng.normal(size=(probes, 6))), rules.unit_rows(rng.normal(size=(size, 6)))
-    exclude = rng.integers(-1, max(size, 1), size=probes)
-    similarity, index = rules.nearest(a, b, absolute, exclude, block)
-    for row in range(probes):
-        scores = [a[row].astype(float) @ b[other].astype(float) for other in range(size)]
-        scores = [abs(score) if absolute else score for score in scores]
-        allowed = {other: score for other, score in enumerate(scores) if other != exclude[row]}
-        if not allowed:
-            assert (similarity[row], index[row]) == (-np.inf, -1)
-        else:
-            assert similarity[row] == pytest.approx(max(allowed.values()), abs=1e-6)
-            assert allowed[int(index[row])] == pytest.approx(similarity[row], abs=1e-12)
-
 
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.floats(-0.5, 0.9), st.booleans())
@@ -129,7 +109,7 @@ def test_admission_equals_one_rule_call_a_candidate(seed, highest, absolute):
     judged = rules.admit_in_order(candidates, gallery, highest, absolute=absolute)
     grown = gallery
     for row in range(9):
-        similarity, _ = rules.nearest(candidates[row : row + 1], grown, absolute)
+        similarity, _ = nearest(candidates[row : row + 1], grown, absolute)
         assert judged.similarity[row] == pytest.approx(similarity[0], abs=1e-6)
         if judged.passed[row]:
             grown = np.concatenate([grown, candidates[row : row + 1]])
