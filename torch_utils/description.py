@@ -6,7 +6,7 @@ import json
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,23 @@ def describe(resolution: int | None, identities: int, images: int, spectra: Iter
     spectra lie."""
     folders = {name: {"folder": SPECTRA[name].folder, "channels": SPECTRA[name].channels} for name in spectra}
     return {"resolution": resolution, "spectra": folders, "identities": identities, "images": images}
+
+
+def describe_packed(
+    format: str,
+    source: str,
+    dataset: Mapping[str, Any],
+    images: int,
+    identities: Sequence[str],
+    spectra: Iterable[str] = SPECTRA,
+) -> dict[str, Any]:
+    """What the file beside a packed dataset says: above all whose each class number is, and how faces are aligned.
+
+    source: what was packed, in words. dataset: its dataset.json. images: pictures a spectrum.
+    """
+    aligned = {key: dataset[key] for key in ("alignment", "alignment_points") if key in dataset}
+    described = {"format": format, "source": source, **aligned, "spectra": list(spectra), "images": images}
+    return {**described, "identities": list(identities)}
 
 
 def read_description(place: StrPath, option: str = "--data") -> dict[str, Any]:

@@ -23,12 +23,12 @@ from PIL import Image
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_path, atomic_write_json, check_place, sha256_bytes
 from dnnlib.progress import progress
-from torch_utils.description import DESCRIPTION, describe, read_description
+from torch_utils.description import DESCRIPTION, describe, describe_packed, read_description
 from torch_utils.image_tree import content_digest, encode_png, exif_orientation, split_name
 from torch_utils.picture_source import StoredPictures, TreePictures, open_pictures
 from torch_utils.recordio import LabelledPicture, write_pictures
 from torch_utils.spectra import SPECTRA
-from torch_utils.tar_shards import add_member
+from torch_utils.tar_shards import add_sample
 
 SUFFIXES = {"zip": ".zip", "rec": ".rec", "webdataset": ".tar", "bin": ".bin"}
 OPTIONS = {  # of dataset_tool.py pack, that go with some formats only
@@ -58,15 +58,8 @@ class Packable:
     def record(self, format: str) -> dict[str, Any]:
         """What the file beside a packed one says: above all, whose each class number is, and how faces are aligned."""
         known = read_description(self.data)
-        return {
-            "format": format,
-            "source": self.data,
-            **{key: known[key] for key in ("alignment", "alignment_points") if key in known},
-            "spectra": list(self.sources),
-            "images": len(self.order),
-            "content_digest": content_digest(self.hashes),
-            "identities": self.identities,
-        }
+        described = describe_packed(format, self.data, known, len(self.order), self.identities, self.sources)
+        return {**described, "content_digest": content_digest(self.hashes)}
 
 
 def check_options(format: str, given: Mapping[str, Any]) -> None:
@@ -247,11 +240,9 @@ def pack_shards(pack: Packable, dest: StrPath, shard_size: int | None, show_prog
 
 def _add_sample(archive: tarfile.TarFile, pack: Packable, key: tuple[str, str, str], index: int) -> None:
     name, identity, sample = key
-    for spectrum, source in pack.sources.items():
-        data, suffix = _encoded(source, index)
-        add_member(archive, f"{name}.{spectrum}.{suffix}", data)
-    add_member(archive, f"{name}.cls", str(pack.labels[index]).encode())
-    add_member(archive, f"{name}.json", json.dumps({"identity": identity, "sample": sample}).encode())
+    encoded = {spectrum: _encoded(source, index) for spectrum, source in pack.sources.items()}
+    pictures = {f"{spectrum}.{suffix}": data for spectrum, (data, suffix) in encoded.items()}
+    add_sample(archive, name, pictures, pack.labels[index], identity, sample)
 
 
 def _keys(pack: Packable) -> list[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -209,3 +209,13 @@ def add_member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o644
     archive.addfile(info, io.BytesIO(data))
+
+
+def add_sample(
+    archive: tarfile.TarFile, key: str, pictures: Mapping[str, bytes], label: int, identity: str, sample: str
+) -> None:
+    """Adds what belongs together: pictures by what follows the key's dot, such as vis.png; class number; names."""
+    for ending, data in pictures.items():
+        add_member(archive, f"{key}.{ending}", data)
+    add_member(archive, f"{key}.cls", str(label).encode())
+    add_member(archive, f"{key}.json", json.dumps({"identity": identity, "sample": sample}).encode())
