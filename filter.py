@@ -6,23 +6,28 @@ from typing import Any
 
 import click
 
-from arcface.alignment import sight, template_of
+from arcface.alignment import frame_between, sight, template_of
 from arcface.embed import embed_dataset
 from arcface.weights import load_recognition
 from dnnlib.cli import Group, option
 from dnnlib.errors import UserError
-from dnnlib.files import check_place
+from dnnlib.files import check_place, read_json
+from generation import inputs, writers
+from generation.apply_files import Run, Source, settings_of
 from generation.calibration_plot import draw_calibration
+from generation.privacy_diversity import MIN_FACE_PROBABILITY, Rules
+from generation.summary import table
 from generation.thresholds import Thresholds, from_scores, save_thresholds
 from metrics.score_counts import count_scores
 from torch_utils.distributed import pick_device
 from torch_utils.feature_file import FeatureSet, load_features, refuse_other_model
 from torch_utils.image_tree import PairedTree
+from torch_utils.original_tree import open_pairs
 
 
 @click.group(cls=Group)
 def main() -> None:
-    """Calibrate the privacy-and-diversity filter."""
+    """The privacy-and-diversity filter on datasets that exist: calibrate it, apply it, audit what came out."""
 
 
 @main.command("calibrate")
@@ -68,6 +73,100 @@ def calibrate_command(**options: Any) -> None:
     for warning in thresholds.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     print(f"{describe(thresholds)}\nThresholds: {out}\nPlot: {plot}")
+
+
+@main.command("apply")
+@option(
+    "--data",
+    required=True,
+    metavar="DIR|ZIP",
+    help="Dataset to filter: VIS/ and NIR/, or ArcBiFaceGAN's folders id_0/VIS, id_0/NIR. Nothing in it is changed.",
+)
+@option("--rec-model", required=True, metavar="FILE", help="Recognition model that the filter sees with.")
+@option("--rec-arch", metavar="NAME", help="Its architecture, where the weights' shapes leave it open.")
+@option(
+    "--real-features",
+    required=True,
+    metavar="FILE",
+    help="Features of the real people whom nobody may resemble, of the same model.",
+)
+@option(
+    "--thresholds",
+    metavar="FILE",
+    help="Thresholds from filter.py calibrate. Without it they are calibrated on --real-features.",
+)
+@option(
+    "--outdir", required=True, metavar="DIR", help="The new dataset: new, empty, or of the same run, which goes on."
+)
+@option(
+    "--min-samples",
+    type=click.IntRange(min=1),
+    default=2,
+    help="Samples that a person must be left with; others are dropped, and whoever was like them may stay.",
+)
+@option(
+    "--detector",
+    metavar="none|DIR",
+    default=inputs.DEFAULT_DETECTOR,
+    help="Face detector for each person's first sample: the installed facenet-pytorch package's weights, a folder or "
+    "wheel with them, or none.",
+)
+@option(
+    "--min-face-prob",
+    type=click.FloatRange(0, 1),
+    default=MIN_FACE_PROBABILITY,
+    help="Lowest detection probability of the first sample's face.",
+)
+@option("--absolute", is_flag=True, help="Take the absolute value of the cosine in the private and unique rules.")
+@option("--copy", is_flag=True, help="Copy pictures, also where the file system could link them.")
+@option("--workers", type=click.IntRange(min=0), help="Processes that read pictures.  [default: one a processor]")
+@option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
+@option("--overwrite", is_flag=True, help="Delete the run that is in --outdir first.")
+def apply_command(**options: Any) -> None:
+    """Filter a dataset that exists into a new one, by the rules of generate_dataset.py.
+
+    A person's first sample that passes is the reference; people like others before them and samples that break a rule
+    are left out. Pictures that are kept become hard links to those of --data where the file system can, else copies.
+    """
+    outdir = Path(options["outdir"])
+    apart(options["data"], outdir)
+    real = load_features(options["real_features"], "--real-features")
+    source = Source.of(open_pairs(options["data"]))
+    device = pick_device(options["device"])
+    model = load_recognition(options["rec_model"], device, options["rec_arch"])
+    refuse_other_model(real, f"--real-features: {options['real_features']}", model.fingerprint, options["rec_model"])
+    thresholds = inputs.thresholds_for(
+        options["thresholds"], real, options["real_features"], model, options["rec_model"]
+    )
+    alignment = template_of(source.pairs.description())
+    described = {
+        "recognition_model": inputs.model_record(
+            options["rec_model"], model, frame_between(alignment, model.alignment)
+        ),
+        "real_features": inputs.features_record(options["real_features"], real),
+        "detector": options["detector"],
+    }
+    detector = inputs.detector_for(options["detector"], device)
+    rules = Rules(min_face_prob=options["min_face_prob"], absolute=options["absolute"])
+    settings = settings_of(source, rules, thresholds, described, options["min_samples"])
+    state = writers.inspect(outdir, settings, options["overwrite"])
+    if state is writers.State.FINISHED:
+        print(f"All is done already:\n{table(read_json(outdir / writers.SUMMARY))}\nDataset: {outdir}")
+        return
+    for warning in thresholds.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    if line := sight(alignment, model.alignment):
+        print(line)
+    writers.begin(outdir, settings, state)
+    run = Run(source, outdir, settings, model, real, thresholds, rules, options["min_samples"], detector)
+    print(f"{table(run(options['workers'], options['copy']))}\nDataset: {outdir}")
+
+
+def apart(data: str, outdir: Path) -> None:
+    """Neither may lie in the other: nothing in --data is changed."""
+    theirs, ours = Path(data).resolve(), outdir.resolve()
+    if ours == theirs or theirs in ours.parents or ours in theirs.parents:
+        raise UserError(f"--outdir: {outdir}: lies in --data {data} or around it; name a folder beside it")
 
 
 def real_features(options: dict[str, Any]) -> FeatureSet:

@@ -14,7 +14,7 @@ import torch
 
 from arcface.alignment import Template, frame_between, template_of
 from arcface.detection import FaceDetector
-from arcface.preprocess import protocol
+from arcface.preprocess import Frame, protocol
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, sha256_file
@@ -68,7 +68,7 @@ def load_inputs(
     alignment = template_of(generator.metadata, f"--gen-model: {gen_model}")
     frame = frame_between(alignment, model.alignment)
     warnings = _same_model(generator, gen_model, model, rec_model, real, real_features, identities)
-    chosen = _thresholds(thresholds, real, real_features, model, rec_model)
+    chosen = thresholds_for(thresholds, real, real_features, model, rec_model)
     warnings += chosen.warnings
     if not generator.c_dim:
         raise UserError(
@@ -93,27 +93,36 @@ def load_inputs(
             "resolution": generator.resolution,
             "images seen": generator.metadata.get("images_seen"),
         },
-        "recognition_model": {
-            "name": Path(rec_model).name,
-            "architecture": model.arch,
-            "fingerprint": model.fingerprint,
-            **({} if frame is None else {"sees": protocol(model.input_size, model.color_order, frame)}),
-        },
-        "real_features": None,
+        "recognition_model": model_record(rec_model, model, frame),
+        "real_features": None if real is None or real_features is None else features_record(real_features, real),
         "detector": detector,
         **(alignment.record() if alignment is not None else {}),
     }
-    if real is not None and real_features is not None:
-        sources["real_features"] = {
-            "name": Path(real_features).name,
-            "sha256": sha256_file(real_features),
-            "count": len(real),
-            "people": len(set(real.identities)),
-        }
-    finder = None
-    if detector != NO_DETECTOR:
-        finder = FaceDetector.load(None if detector == DEFAULT_DETECTOR else detector, device=str(device))
+    finder = detector_for(detector, device)
     return Inputs(generator, alignment, model, finder, real, chosen, norm, sources, warnings)
+
+
+def model_record(path: StrPath, model: RecognitionModel, frame: Frame | None = None) -> dict[str, Any]:
+    """What settings.json says of the recognition model. frame: the part of the pictures that it sees, None: all."""
+    record = {"name": Path(path).name, "architecture": model.arch, "fingerprint": model.fingerprint}
+    return record if frame is None else {**record, "sees": protocol(model.input_size, model.color_order, frame)}
+
+
+def features_record(path: StrPath, real: FeatureSet) -> dict[str, Any]:
+    """What settings.json says of the real features."""
+    return {
+        "name": Path(path).name,
+        "sha256": sha256_file(path),
+        "count": len(real),
+        "people": len(set(real.identities)),
+    }
+
+
+def detector_for(detector: str, device: torch.device | str) -> FaceDetector | None:
+    """--detector: none, the installed weights, or those in a folder or wheel."""
+    if detector == NO_DETECTOR:
+        return None
+    return FaceDetector.load(None if detector == DEFAULT_DETECTOR else detector, device=str(device))
 
 
 def _real(path: StrPath | None, identities: str, privacy_check: bool) -> FeatureSet | None:
@@ -172,7 +181,7 @@ def _feature_norm(
     ]
 
 
-def _thresholds(
+def thresholds_for(
     path: StrPath | None,
     real: FeatureSet | None,
     real_features: StrPath | None,

@@ -183,18 +183,23 @@ class ImageTree:
         """What messages call the tree."""
         return f"{self.path}/{self.prefix}".rstrip("/")
 
+    def place(self, name: str) -> str:
+        """Where the picture lies below `path`, '/' between folders."""
+        return self.prefix + name
+
     def read(self, name: str) -> bytes:
         """The bytes of one picture file, its CRC compared in a zip.
 
         Raises UserError where it cannot be read or is larger than any picture.
         """
-        where = f"{self.label}/{name}"
+        place = self.place(name)
+        where = f"{self.path}/{place}"
         try:
             if self.is_zip:
-                info = self._open_zip().getinfo(self.prefix + name)
+                info = self._open_zip().getinfo(place)
                 self._check_size(info.file_size, where)
                 return self._open_zip().read(info)
-            path = self.path / self.prefix / name
+            path = self.path / place
             if not path.is_file():  # a pipe or a device would never end
                 raise UserError(f"{where}: not a regular file")
             self._check_size(path.stat().st_size, where)
@@ -208,7 +213,7 @@ class ImageTree:
 
     def decode_bytes(self, data: bytes, name: str, mode: str) -> np.ndarray:
         """`decode` of what `read(name)` gave."""
-        return decode_image(data, mode, f"{self.label}/{name}", self.kinds)
+        return decode_image(data, mode, f"{self.path}/{self.place(name)}", self.kinds)
 
     def _folder_names(self) -> list[str]:
         root = self.path / self.prefix
@@ -254,12 +259,7 @@ class PairedTree:
     def __init__(self, root: StrPath, option: str = "--data") -> None:
         self.root = Path(root)
         self._option = option
-        self.trees: dict[str, ImageTree] = {}
-        for spectrum in SPECTRA.values():
-            inside_zip = self.root.suffix.lower() == ".zip" and self.root.is_file()
-            if not inside_zip and not (self.root / spectrum.folder).is_dir():
-                raise UserError(f"{option}: {self.root}: no folder {spectrum.folder}/ in it (VIS/ and NIR/ are needed)")
-            self.trees[spectrum.name] = ImageTree(self.root, prefix=spectrum.folder, option=option)
+        self.trees = self._open_trees(option)
         self._check_partners(option)
         self.names = self.trees["vis"].names
         self.identities, self.samples = self._split_names(option)
@@ -286,6 +286,13 @@ class PairedTree:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def _open_trees(self, option: str) -> dict[str, ImageTree]:
+        inside_zip = self.root.suffix.lower() == ".zip" and self.root.is_file()
+        for spectrum in SPECTRA.values():
+            if not inside_zip and not (self.root / spectrum.folder).is_dir():
+                raise UserError(f"{option}: {self.root}: no folder {spectrum.folder}/ in it (VIS/ and NIR/ are needed)")
+        return {name: ImageTree(self.root, prefix=one.folder, option=option) for name, one in SPECTRA.items()}
 
     def _check_partners(self, option: str) -> None:
         names = {spectrum: set(tree.names) for spectrum, tree in self.trees.items()}
