@@ -60,7 +60,7 @@ def test_read_back(format, tmp_path):
     for spectrum, one in SPECTRA.items():
         source = open_pictures(place, spectrum)
         assert source.spectrum == spectrum and len(source) == len(PEOPLE) * SAMPLES
-        found = {}
+        found: dict[str, list[np.ndarray]] = {}
         for index, identity in enumerate(source.identities):
             found.setdefault(identity, []).append(source.decode(index))
         assert len(found) == len(PEOPLE)
