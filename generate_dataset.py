@@ -4,26 +4,36 @@ Only wiring is here: inputs are checked in generation.inputs, the work is genera
 is described in generation.writers.
 """
 
+import contextlib
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
+import torch
 
-from arcface.alignment import sight
 from dnnlib.cli import Command, option
-from dnnlib.files import read_json
+from dnnlib.files import FolderLock, read_json
 from generation import inputs, pipeline, writers
 from generation.candidates import CandidateMaker
 from generation.identity_sampling import KINDS, build_sampler
+from generation.layouts import FolderLayout
 from generation.networks import detector_of, embedder_of, renderer_of
+from generation.parts import Parts
 from generation.privacy_diversity import MIN_FACE_PROBABILITY, Rules, unit_rows
 from generation.records import Plan
+from generation.references import Stopped
 from generation.selection import Selection
 from generation.summary import table
-from torch_utils.distributed import pick_device
+from torch_utils.distributed import everywhere, from_rank_zero, pick_device, rank
+from torch_utils.feature_file import FeatureSet
+from torch_utils.launch import find_world, launch
 from torch_utils.memory import keep_freed_memory
+from torch_utils.search import Gallery
+from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 
 SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
 
@@ -45,9 +55,11 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
 @option(
     "--real-features",
     "--training-ids",
+    multiple=True,
     metavar="FILE",
     help="Features of the real people whom nobody may resemble: identity_features.safetensors of the training "
-    "data, or ArcBiFaceGAN's .json. Every feature in it is compared with every sample.",
+    "data, or ArcBiFaceGAN's .json. Every feature in it is compared with every sample. May be given several times, "
+    "for the features of both spectra, say; the first file is the one that --thresholds and --identities fall back on.",
 )
 @option(
     "--thresholds",
@@ -121,8 +133,9 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
 @option(
     "--batch",
     type=click.IntRange(min=1),
-    default=64,
-    help="Candidates in memory at a time, in whole rounds. Changes nothing in the dataset.",
+    default=32,
+    help="Candidates in memory at a time, in whole rounds: those that are drawn and those that wait to be encoded. "
+    "Changes nothing in the dataset.",
 )
 @option(
     "--absolute",
@@ -131,50 +144,92 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
 )
 @option("--no-privacy-check", is_flag=True, help="Do not compare with real people.")
 @option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
+@option("--gpus", type=int, help="Processes, each on a GPU of its own. [default: 1, or what torchrun has started]")
 @option("--overwrite", is_flag=True, help="Delete the run that is in --outdir first.")
-def main(**options: Any) -> None:
+def main(gpus: int | None, **options: Any) -> None:
     """Generate a recognition dataset of paired visible-light and near-infrared faces of people who do not exist.
 
     Identity features are drawn, a trained generator renders pairs, and the privacy-and-diversity filter lets in those
     that show one person each, nobody real, nobody twice and no copies. A run that was stopped goes on with the same
-    command. The folder then holds VIS/, NIR/, manifest.jsonl, summary.json, settings.json and report.html.
+    command, on any number of processes. The folder then holds VIS/, NIR/, manifest.jsonl, summary.json, settings.json
+    and report.html. SIGTERM and SIGUSR1 store what is finished and leave with status 75.
     """
-    run(options)
+    world = find_world(gpus, options["device"])
+    launch(world, partial(prepare, options), work)
 
 
-def run(options: dict[str, Any]) -> None:
-    """Check everything, generate, tell the result."""
+class Job(NamedTuple):
+    """What all processes must know to do the same work: checked, and small."""
+
+    options: dict[str, Any]
+    plan: Plan
+    files: inputs.Files
+    checked: inputs.Inputs
+    settings: dict[str, Any]
+
+
+def prepare(options: dict[str, Any]) -> Job | None:
+    """Checks the inputs and the folder, in one process, before anything is made. None: there is nothing to do."""
     keep_freed_memory()
-    device = pick_device(options["device"])
     privacy_check = not options["no_privacy_check"]
-    names = ("gen_model", "rec_model", "rec_arch", "real_features", "thresholds", "detector", "identities")
-    loaded = inputs.load_inputs(**{name: options[name] for name in names}, privacy_check=privacy_check, device=device)
+    files = inputs.Files(**{name: options[name] for name in inputs.Files._fields})
+    checked = inputs.check_inputs(files, options["identities"], privacy_check)
     plan = build_plan(options)
     chosen = {name: options[name] for name in ("seed", "truncation", "noise_mode", "identities")}
     settings = pipeline.settings_of(
         plan,
-        loaded.thresholds,
-        loaded.sources,
+        checked.thresholds,
+        checked.sources,
         **chosen,
-        feature_norm=loaded.feature_norm,
+        feature_norm=checked.feature_norm,
         privacy_check=privacy_check,
     )
     outdir = Path(options["outdir"])
-    state = writers.inspect(outdir, settings, options["overwrite"])
-    report = outdir / writers.REPORT
-    if state is writers.State.FINISHED:
-        print(f"All is done already:\n{table(read_json(outdir / writers.SUMMARY))}\nReport: {report}")
-        return
-    for warning in loaded.warnings:
+    if writers.inspect(outdir, settings, options["overwrite"]) is writers.State.FINISHED:
+        print(told(read_json(outdir / writers.SUMMARY), outdir, "All is done already:\n"))
+        return None
+    for warning in checked.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
-    if line := sight(loaded.alignment, loaded.model.alignment):
+    for line in checked.lines:
         print(line)
-    writers.begin(outdir, settings, state)
-    selection = build_selection(options, plan, loaded, writers.FolderStore(outdir), device)
-    summary, notices = pipeline.generate(selection, outdir, settings, loaded.warnings)
-    for notice in notices[len(loaded.warnings) :]:
-        print(f"Warning: {notice}", file=sys.stderr)
-    print(f"{table(summary)}\nReport: {report}")
+    return Job(options, plan, files, checked, settings)
+
+
+def work(job: Job, stop: StopSignals) -> None:
+    """Generates; called by every process. Rank 0 alone prints."""
+    keep_freed_memory()
+    options, outdir = job.options, Path(job.options["outdir"])
+    device, networks, real = everywhere(partial(_open, job))
+    with contextlib.closing(FolderLock()) as lock:
+        state = from_rank_zero(partial(writers.claim, outdir, job.settings, options["overwrite"], lock))
+        if state is writers.State.FINISHED:
+            return  # another run has done it in the meantime
+        everywhere(partial(writers.check_shared, outdir, from_rank_zero(partial(writers.leave_token, outdir))))
+        selection = build_selection(job, networks, real, device, stop)
+        try:
+            made = pipeline.generate(selection, outdir, job.settings, job.checked.warnings)
+        except Stopped:
+            if rank() == 0:
+                print("Asked to stop: what is finished is stored; the same command goes on from there", flush=True)
+            sys.exit(EXIT_REQUEUE)
+        if made is not None:
+            writers.release(outdir)
+    if made is not None:
+        summary, notices = made
+        for notice in notices[len(job.checked.warnings) :]:
+            print(f"Warning: {notice}", file=sys.stderr)
+        print(told(summary, outdir))
+
+
+def told(summary: dict[str, Any], outdir: Path, before: str = "") -> str:
+    """The last words."""
+    return f"{before}{table(summary)}\nReport: {outdir / writers.REPORT}"
+
+
+def _open(job: Job) -> tuple[torch.device, inputs.Networks, list[FeatureSet]]:
+    """This process's device and its view of the inputs, which `prepare` has checked."""
+    device = pick_device(job.options["device"])
+    return device, inputs.load_networks(job.files, device), inputs.load_real(job.files)
 
 
 def build_plan(options: dict[str, Any]) -> Plan:
@@ -186,23 +241,26 @@ def build_plan(options: dict[str, Any]) -> Plan:
 
 
 def build_selection(
-    options: dict[str, Any], plan: Plan, loaded: inputs.Inputs, store: writers.FolderStore, device: Any
+    job: Job, networks: inputs.Networks, real: Sequence[FeatureSet], device: torch.device, stop: StopSignals
 ) -> Selection:
     """Networks, sampler and filter put together."""
-    generator, real = loaded.generator, loaded.real
+    options, plan, generator = job.options, job.plan, networks.generator
     maker = CandidateMaker(
         renderer_of(generator, options["truncation"], device, options["noise_mode"]),
-        embedder_of(loaded.model, plan.round_size, loaded.alignment),
-        detector_of(loaded.detector) if loaded.detector is not None else None,
+        embedder_of(networks.model, plan.round_size, job.checked.alignment),
+        detector_of(networks.detector) if networks.detector is not None else None,
         seed=options["seed"],
         chunk=plan.round_size,
         latent_size=generator.z_dim,
+        embedded=("vis", *plan.rules.checked),
     )
-    features = None if real is None else real.features
-    sampler = build_sampler(options["identities"], options["seed"], loaded.feature_norm, features, generator.c_dim)
+    features = real[0].features if real else None
+    sampler = build_sampler(options["identities"], options["seed"], job.checked.feature_norm, features, generator.c_dim)
+    compared = [] if options["no_privacy_check"] else [some.features for some in real]
     nobody = np.empty((0, generator.c_dim), dtype=np.float32)
-    compared = unit_rows(nobody if features is None or options["no_privacy_check"] else features)
-    return Selection(plan, loaded.thresholds, compared, sampler, maker, store)
+    rows = Gallery.of(unit_rows(np.concatenate([nobody, *compared])), device)
+    parts, layout = Parts(options["outdir"]), FolderLayout(options["outdir"])
+    return Selection(plan, job.checked.thresholds, rows, sampler, maker, parts, layout, stop=stop)
 
 
 if __name__ == "__main__":

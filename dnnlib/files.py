@@ -14,6 +14,7 @@ from typing import Any
 from dnnlib.errors import UserError
 
 StrPath = str | os.PathLike[str]
+LOCK = ".lock"  # of a folder in which somebody works
 
 
 @contextlib.contextmanager
@@ -94,7 +95,7 @@ class FolderLock:
         except ImportError:  # Windows
             return
         try:
-            self._file = open(Path(folder) / ".lock", "ab")  # noqa: SIM115
+            self._file = open(Path(folder) / LOCK, "ab")  # noqa: SIM115
         except OSError:
             return  # whoever writes into the folder next says why that cannot be
         try:

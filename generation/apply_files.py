@@ -35,6 +35,7 @@ from generation import writers
 from generation.apply import Detect, Filter, Filtered, Look, in_order
 from generation.candidates import Embeddings, Faces, Pictures
 from generation.networks import faces_from
+from generation.parts import PARTS
 from generation.privacy_diversity import KEPT, Rule, Rules, unit_rows
 from generation.records import Record
 from generation.summary import blame
@@ -182,7 +183,7 @@ class Run:
         is left."""
         started, source = time.monotonic(), self.source
         spectra = ("vis", *self.rules.checked)
-        raw = embed_pairs(self.model, source, self.outdir / writers.PARTS, spectra, workers, show)
+        raw = embed_pairs(self.model, source, self.outdir / PARTS, spectra, workers, show)
         try:
             embeddings = {name: unit_rows(rows) for name, rows in raw.items()}
         except ValueError as error:
@@ -205,7 +206,7 @@ class Run:
         links = self._write(found, copy, show)
         summary = summarise(found, embeddings, self.thresholds, time.monotonic() - started) | links
         atomic_write_json(self.outdir / writers.SUMMARY, summary)  # the last file: the run is finished
-        shutil.rmtree(self.outdir / writers.PARTS, ignore_errors=True)
+        shutil.rmtree(self.outdir / PARTS, ignore_errors=True)
         return summary
 
     def _write(self, found: Filtered, copy: bool, show: bool) -> dict[str, int]:

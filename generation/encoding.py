@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dnnlib.workers import Pool
-from generation.candidates import Encoded, Pictures
+from generation.candidates import Candidates, Encoded, Pictures
 from torch_utils import stop_signals
 from torch_utils.image_tree import decode_image, encode_png
 from torch_utils.spectra import SPECTRA
@@ -114,6 +114,13 @@ class Encoder:
 
     def __exit__(self, *details: object) -> None:
         self._pool.__exit__(*details)
+
+
+def begin_encoding(encoder: Encoder, made: Candidates, rows: Sequence[int]) -> list[Callable[[], Encoded]]:
+    """Has some candidates encoded, if they are not yet; what comes back waits for the files of each."""
+    if made.encoded is not None:
+        return [partial(made.encoded.__getitem__, row) for row in rows]
+    return [encoder.begin(_pair(made.pictures, row)) for row in rows]
 
 
 def _pair(pictures: Pictures, row: int) -> Pictures:

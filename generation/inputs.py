@@ -6,13 +6,15 @@ model mean nothing to another, so what does not belong together is refused by na
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from arcface.alignment import Template, frame_between, template_of
+from arcface.alignment import Template, frame_between, sight, template_of
 from arcface.detection import FaceDetector
 from arcface.preprocess import Frame, protocol
 from arcface.weights import RecognitionModel, load_recognition
@@ -27,79 +29,126 @@ from training.snapshots import load_generator
 
 NO_DETECTOR = "none"
 DEFAULT_DETECTOR = "facenet-pytorch"
+OPTION = "--real-features"
+ALIKE = 1e-6  # rounding apart, the same
+NORMALISED = 1e-3  # from length 1
+
+
+class Files(NamedTuple):
+    """What the user named. real_features: none, one, or several of the same model."""
+
+    gen_model: str
+    rec_model: str
+    real_features: tuple[str, ...]
+    thresholds: str | None
+    detector: str
+    rec_arch: str | None = None
+
+
+@dataclass
+class Networks:
+    """Loaded, on a device."""
+
+    generator: Generator
+    model: RecognitionModel
+    detector: FaceDetector | None
 
 
 @dataclass
 class Inputs:
-    """Loaded and consistent. alignment: of the pictures that the generator has learned, None: not known. `sources` goes
-    into settings.json; `warnings` are lines for the user."""
+    """Checked and consistent. alignment: of the pictures that the generator has learned, None: not known. `sources`
+    goes into settings.json; `warnings` are lines for the user, `lines` what he may like to know."""
 
-    generator: Generator
     alignment: Template | None
-    model: RecognitionModel
-    detector: FaceDetector | None
-    real: FeatureSet | None
     thresholds: Thresholds
     feature_norm: float  # of the conditions that the generator knows
     sources: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
 
-def load_inputs(
-    *,
-    gen_model: StrPath,
-    rec_model: StrPath,
-    real_features: StrPath | None,
-    thresholds: StrPath | None,
-    detector: str,
-    identities: str,
-    privacy_check: bool,
-    rec_arch: str | None = None,
-    device: torch.device | str = "cpu",
-) -> Inputs:
+def load_networks(files: Files, device: torch.device | str = "cpu") -> Networks:
+    """Raises UserError for a file that is missing or broken."""
+    generator = load_generator(files.gen_model, device)
+    model = load_recognition(files.rec_model, device, files.rec_arch)
+    return Networks(generator, model, detector_for(files.detector, device))
+
+
+def load_real(files: Files) -> list[FeatureSet]:
+    """The features of real people, a set a file. Raises UserError for what is missing, broken or says nothing."""
+    sets = [load_features(path, OPTION) for path in files.real_features]
+    for path, real in zip(files.real_features, sets, strict=True):
+        check_spread(real, f"{OPTION}: {path}")
+    return sets
+
+
+def check_inputs(files: Files, identities: str, privacy_check: bool) -> Inputs:
     """Read and check all inputs of generate_dataset.py; nothing is created.
 
     Raises UserError for a file that is missing or broken, for things of different recognition models, for a run without
     real features that does not say --no-privacy-check, and where no thresholds can be had.
     """
-    real = _real(real_features, identities, privacy_check)
-    generator = load_generator(gen_model, device)
-    model = load_recognition(rec_model, device, rec_arch)
-    alignment = template_of(generator.metadata, f"--gen-model: {gen_model}")
-    frame = frame_between(alignment, model.alignment)
-    warnings = _same_model(generator, gen_model, model, rec_model, real, real_features, identities)
-    chosen = thresholds_for(thresholds, real, real_features, model, rec_model)
-    warnings += chosen.warnings
-    if not generator.c_dim:
-        raise UserError(
-            f"--gen-model: {gen_model}: an unconditional network, which cannot draw a person twice; one that was "
-            "trained on identity features is needed (train.py --cond true --init-from can begin with others)"
-        )
-    if real is not None and real.features.shape[1] != generator.c_dim:
-        raise UserError(
-            f"--real-features: {real_features}: features of {real.features.shape[1]} numbers, but the generator "
-            f"{gen_model} is conditioned on {generator.c_dim}"
-        )
+    _check_wishes(files, identities, privacy_check)
+    real = load_real(files)
+    networks = load_networks(files)
+    generator, model = networks.generator, networks.model
+    alignment = template_of(generator.metadata, f"--gen-model: {files.gen_model}")
+    warnings = _same_model(networks, files, real, identities)
+    first, path = (real[0], files.real_features[0]) if real else (None, None)
+    chosen = thresholds_for(files.thresholds, first, path, model, files.rec_model)
+    _check_sizes(generator, files, real)
+    norm, more = _feature_norm(generator, files, real)
+    warnings += [*chosen.warnings, *more]
     if not privacy_check:
         warnings.append(
             "--no-privacy-check: the samples are not compared with real people; nothing is promised about it"
         )
-    norm, norm_warnings = _feature_norm(generator, gen_model, rec_model, real)
-    warnings += norm_warnings
-    sources: dict[str, Any] = {
+    seen = sight(alignment, model.alignment)
+    return Inputs(alignment, chosen, norm, _sources(networks, files, real, alignment), warnings, [seen] if seen else [])
+
+
+def _check_wishes(files: Files, identities: str, privacy_check: bool) -> None:
+    if not files.real_features and privacy_check:
+        raise UserError(
+            f"{OPTION}: needed, so that nobody real is drawn: the identity_features.safetensors of the "
+            "generator's training data (dataset_tool.py features makes it), or --no-privacy-check to go without"
+        )
+    if not files.real_features and identities == "real-like":
+        raise UserError(f"--identities: real-like needs {OPTION}")
+
+
+def _check_sizes(generator: Generator, files: Files, real: Sequence[FeatureSet]) -> None:
+    if not generator.c_dim:
+        raise UserError(
+            f"--gen-model: {files.gen_model}: an unconditional network, which cannot draw a person twice; one that was "
+            "trained on identity features is needed (train.py --cond true --init-from can begin with others)"
+        )
+    for path, features in zip(files.real_features, real, strict=True):
+        if features.features.shape[1] != generator.c_dim:
+            raise UserError(
+                f"{OPTION}: {path}: features of {features.features.shape[1]} numbers, but the generator "
+                f"{files.gen_model} is conditioned on {generator.c_dim}"
+            )
+
+
+def _sources(
+    networks: Networks, files: Files, real: Sequence[FeatureSet], alignment: Template | None
+) -> dict[str, Any]:
+    """What settings.json says of the inputs."""
+    generator, model = networks.generator, networks.model
+    frame = frame_between(alignment, model.alignment)
+    return {
         "generator": {
-            "name": Path(gen_model).name,
-            "sha256": sha256_file(gen_model),
+            "name": Path(files.gen_model).name,
+            "sha256": sha256_file(files.gen_model),
             "resolution": generator.resolution,
             "images seen": generator.metadata.get("images_seen"),
         },
-        "recognition_model": model_record(rec_model, model, frame),
-        "real_features": None if real is None or real_features is None else features_record(real_features, real),
-        "detector": detector,
+        "recognition_model": model_record(files.rec_model, model, frame),
+        "real_features": _described(files.real_features, real) if real else None,
+        "detector": files.detector,
         **(alignment.record() if alignment is not None else {}),
     }
-    finder = detector_for(detector, device)
-    return Inputs(generator, alignment, model, finder, real, chosen, norm, sources, warnings)
 
 
 def model_record(path: StrPath, model: RecognitionModel, frame: Frame | None = None) -> dict[str, Any]:
@@ -125,39 +174,29 @@ def detector_for(detector: str, device: torch.device | str) -> FaceDetector | No
     return FaceDetector.load(None if detector == DEFAULT_DETECTOR else detector, device=str(device))
 
 
-def _real(path: StrPath | None, identities: str, privacy_check: bool) -> FeatureSet | None:
-    if path is None:
-        if privacy_check:
-            raise UserError(
-                "--real-features: needed, so that nobody real is drawn: the identity_features.safetensors of the "
-                "generator's training data (dataset_tool.py features makes it), or --no-privacy-check to go without"
-            )
-        if identities == "real-like":
-            raise UserError("--identities: real-like needs --real-features")
-        return None
-    return load_features(path, "--real-features")
+def _described(paths: Sequence[str], real: Sequence[FeatureSet]) -> dict[str, Any]:
+    """What settings.json says of the real features of several files."""
+    records = [features_record(path, features) for path, features in zip(paths, real, strict=True)]
+    return {
+        **{name: ", ".join(record[name] for record in records) for name in ("name", "sha256")},
+        "count": sum(map(len, real)),
+        "people": len({person for features in real for person in features.identities}),
+    }
 
 
-def _same_model(
-    generator: Generator,
-    gen_model: StrPath,
-    model: RecognitionModel,
-    rec_model: StrPath,
-    real: FeatureSet | None,
-    real_features: StrPath | None,
-    identities: str,
-) -> list[str]:
+def _same_model(networks: Networks, files: Files, real: Sequence[FeatureSet], identities: str) -> list[str]:
     """Refuses what belongs to different recognition models; returns warnings for what cannot be known."""
     warnings = []
-    conditioned_on = generator.metadata.get("recognition_model", UNKNOWN_MODEL)
-    if real is not None:
-        refuse_other_model(real, f"--real-features: {real_features}", model.fingerprint, rec_model)
-    if real is not None and real.model == UNKNOWN_MODEL:
-        warnings.append(f"--real-features: {real_features} does not say which model made it; {rec_model} is assumed")
-    if conditioned_on not in (model.fingerprint, UNKNOWN_MODEL):
+    fingerprint, rec_model = networks.model.fingerprint, files.rec_model
+    conditioned_on = networks.generator.metadata.get("recognition_model", UNKNOWN_MODEL)
+    for path, features in zip(files.real_features, real, strict=True):
+        refuse_other_model(features, f"{OPTION}: {path}", fingerprint, rec_model)
+        if features.model == UNKNOWN_MODEL:
+            warnings.append(f"{OPTION}: {path} does not say which model made it; {rec_model} is assumed")
+    if conditioned_on not in (fingerprint, UNKNOWN_MODEL):
         if identities == "real-like":
             raise UserError(
-                f"--rec-model: {rec_model} is {model.fingerprint}, but the generator {gen_model} is conditioned on "
+                f"--rec-model: {rec_model} is {fingerprint}, but the generator {files.gen_model} is conditioned on "
                 f"features of {conditioned_on}; real-like identities need that model"
             )
         warnings.append(
@@ -166,18 +205,21 @@ def _same_model(
     return warnings
 
 
-def _feature_norm(
-    generator: Generator, gen_model: StrPath, rec_model: StrPath, real: FeatureSet | None
-) -> tuple[float, list[str]]:
+def _feature_norm(generator: Generator, files: Files, real: Sequence[FeatureSet]) -> tuple[float, list[str]]:
     """The norm of the conditions that the generator knows; released pickles say nothing about their conditions."""
     known = generator.metadata.get("feature_norm")
     if generator.metadata.get("recognition_model", UNKNOWN_MODEL) != UNKNOWN_MODEL:
         return float(known or PAPER_NORM), []
-    norm = float(known or (real.norm if real is not None else PAPER_NORM))
-    source = "its own" if known else "that of --real-features" if real is not None else "the paper's"
+    norm = float(known or (real[0].norm if real else PAPER_NORM))
+    if not known and real and abs(norm - 1) < NORMALISED:
+        raise UserError(
+            f"{OPTION}: {files.real_features[0]}: normalised features, all of length 1, and {files.gen_model} does not "
+            "say how long those were that it was conditioned on; raw ones are needed (dataset_tool.py features)"
+        )
+    source = "its own" if known else f"that of {OPTION}" if real else "the paper's"
     return norm, [
-        f"--gen-model: {gen_model} does not say whose features it was conditioned on; those of {rec_model} are "
-        f"assumed, with {source} norm {norm:.4g}"
+        f"--gen-model: {files.gen_model} does not say whose features it was conditioned on; those of {files.rec_model} "
+        f"are assumed, with {source} norm {norm:.4g}"
     ]
 
 
@@ -206,3 +248,17 @@ def thresholds_for(
             f"--thresholds: not given, and {real_features} gives none: {error}; features of mode all are needed, or "
             "filter.py calibrate --out thresholds.json"
         ) from error
+
+
+def check_spread(real: FeatureSet, where: str) -> None:
+    """Raises UserError, starting with `where`, for features that do not tell people apart: nothing could be private."""
+    rows = real.features.astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    people, owner = np.unique(real.identities, return_inverse=True)
+    if len(rows) > 1 and np.linalg.norm(rows.mean(axis=0)) > 1 - ALIKE:
+        raise UserError(f"{where}: all {len(rows)} features point the same way; the recognition model saw nothing")
+    means = np.zeros((len(people), rows.shape[1]))
+    np.add.at(means, owner, rows)
+    means /= np.bincount(owner)[:, None]
+    if len(people) > 1 and np.abs(means - means[0]).max() < ALIKE:
+        raise UserError(f"{where}: the features of all {len(people)} people are the same; the file is broken")

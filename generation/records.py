@@ -1,16 +1,16 @@
-"""What a run is made of: the plan, a judged candidate, a finished block, a finished person, and where they are kept."""
+"""What a run is made of: the plan, a judged candidate, a finished block, round and person, and what it came to."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.candidates import Embeddings, Pictures
-from generation.privacy_diversity import USUAL_RULES, Rules
+from generation.candidates import Embeddings, Encoded
+from generation.privacy_diversity import USUAL_RULES, Rules, Unit
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,12 @@ class Plan:
     round_size: int = 16  # candidates rendered and judged together
     max_slots: int = 1000  # people tried at most
     rules: Rules = USUAL_RULES
-    batch: int = 64  # candidates in memory at a time
+    batch: int = 32  # candidates in memory at a time
 
     @property
-    def people_at_once(self) -> int:
-        return max(1, self.batch // self.round_size)
+    def rounds_pending(self) -> int:
+        """Judged rounds that may wait for their pictures to be encoded while the next one is drawn."""
+        return max(0, self.batch // self.round_size - 1)
 
     @property
     def absolute(self) -> bool:
@@ -53,14 +54,23 @@ class Record:
 
 @dataclass
 class Block:
-    """First samples of neighbouring slots. `pictures` are of the slots in `passed`, the only ones that can be kept."""
+    """First samples of neighbouring slots. Those in `passed` alone can be kept: only they have the rest."""
 
-    embeddings: Embeddings  # each [N, D]
     verdicts: list[str]  # KEPT or the rule, N of them
     max_sim_real: NDArray[np.float64]  # [N]
     passed: NDArray[np.int64]  # [P] rows that broke no rule
-    pictures: Pictures  # each [P, C, H, W]
+    embeddings: Embeddings  # each [P, D]
+    encoded: list[Encoded]  # P pairs; empty where only the rest was asked for
     checked: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)  # generation.verdicts.Similarities
+
+
+@dataclass
+class Round:
+    """Candidates of one person, judged together, as far as they were needed."""
+
+    records: list[Record]
+    embeddings: Embeddings  # of the accepted ones, each [A, D]
+    encoded: list[Encoded]  # A pairs
 
 
 @dataclass
@@ -74,33 +84,24 @@ class Person:
     embeddings: Embeddings  # each [S, D], of the accepted samples in order, the reference first
 
 
-class Store(Protocol):
-    """Keeps finished work. What `load_*` returns equals what was saved; None where nothing was."""
-
-    def load_block(self, index: int) -> Block | None: ...
-    def save_block(self, index: int, block: Block) -> None: ...
-    def load_person(self, slot: int) -> Person | None: ...
-    def save_person(self, person: Person, pictures: list[Pictures]) -> None: ...
-
-
 @dataclass
 class Outcome:
-    """What a run came to."""
+    """What a run came to, without what its parts hold of each person and block (generation.finished reads them)."""
 
-    people: list[Person]  # complete, by identity
-    dropped: list[Person]
-    refused_slots: list[Record]
-    slots_used: int
+    people: dict[int, int]  # identity -> slot of those who are complete, by identity
+    references: Unit  # [I, D] theirs, in that order
+    dropped: list[int]  # slots
+    others: array[float]  # for each slot used: similarity to the nearest person kept; NaN: not compared
     shortfall: str = ""  # why fewer identities than wanted: 'slots' or 'tries'
 
-    def records(self) -> list[Record]:
-        """Every judged candidate, by slot and attempt."""
-        everything = self.refused_slots + [r for person in self.people + self.dropped for r in person.records]
-        return sorted(everything, key=lambda record: (record.slot, record.seed))
+    @property
+    def slots_used(self) -> int:
+        """Slots that were judged, from the first on."""
+        return len(self.others)
 
 
 Watch = Callable[[Sequence[Record], "Person | None"], None]
 
 
 def watch_nothing(records: Sequence[Record], person: Person | None) -> None:
-    """The default of `Selection.watch`."""
+    """The default of `Selection.watch`, which gets records as they are judged, and people as they are finished."""

@@ -17,7 +17,7 @@ import numpy as np
 from generation import page
 from generation.plots import Limit, Series, histogram
 from generation.privacy_diversity import Rule
-from generation.records import Person, Record
+from generation.records import Person
 from generation.summary import RULE_WORDS, Scores
 from generation.thresholds import Thresholds
 from generation.writers import picture_paths
@@ -39,8 +39,7 @@ class ReportData:
     settings: dict[str, Any]
     summary: dict[str, Any]
     thresholds: Thresholds
-    people: Sequence[Person]
-    records: Sequence[Record]
+    people: Sequence[Person]  # the first of them, MOST_HERO at most
     scores: Scores
     notices: Sequence[str] = ()
 
@@ -197,8 +196,8 @@ def _promises(data: ReportData) -> str:
 
 
 def _people_lead(data: ReportData) -> str:
-    shown = min(MOST_PEOPLE, len(data.people))
-    some = f"the first {shown} of {len(data.people):,} people" if len(data.people) > shown else "all people"
+    shown, there_are = min(MOST_PEOPLE, len(data.people)), data.summary["identities_kept"]
+    some = f"the first {shown} of {there_are:,} people" if there_are > shown else "all people"
     samples = min(MOST_SAMPLES, data.settings["samples_per_id"])
     return (
         f"Here are {some}, with {'up to ' if samples < data.settings['samples_per_id'] else ''}"
@@ -227,7 +226,6 @@ def _charts(data: ReportData) -> str:
             f"have a mated mean of {limits.mated_mean:.3f}, sd {limits.mated_sd:.3f}.",
         )
     ]
-    refused = [r.max_sim_real for r in data.records if r.verdict == Rule.PRIVATE.value and r.max_sim_real is not None]
     if len(data.scores.real):
         charts.append(
             page.chart(
@@ -236,7 +234,7 @@ def _charts(data: ReportData) -> str:
                 histogram(
                     [
                         Series("kept", data.scores.real, "kept"),
-                        Series("refused", np.asarray(refused, dtype=np.float64), "refused"),
+                        Series("refused", data.scores.refused, "refused"),
                     ],
                     [Limit("unique", limits.unique)],
                     "Highest similarity of each candidate to a real picture",

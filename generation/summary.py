@@ -1,20 +1,21 @@
-"""What a finished selection amounts to: final similarities, the figures of summary.json, the words for a shortfall."""
+"""What a finished selection amounts to: the figures of summary.json, and the words for a shortfall."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.finished import Finished
 from generation.privacy_diversity import KEPT, Rule
-from generation.records import Outcome, Person, Plan, Record
+from generation.records import Outcome, Plan, Record
 from generation.thresholds import Thresholds
 from metrics import identity
-from torch_utils.search import nearest
 
 MOST_SCORED = 4000  # samples that go into mated and non-mated scores; of more, every n-th person is taken
 
@@ -45,69 +46,93 @@ ADVICE = {
 }
 
 
+class Thinned:
+    """Values that come one after the other; of more than `most`, every n-th is kept."""
+
+    def __init__(self, most: int = MOST_SCORED) -> None:
+        self.most, self.every, self._seen = most, 1, 0
+        self.kept: list[float] = []
+
+    def add(self, value: float) -> None:
+        if self._seen % self.every == 0:
+            self.kept.append(value)
+        self._seen += 1
+        if len(self.kept) > self.most:
+            self.kept, self.every = self.kept[::2], 2 * self.every
+
+    def array(self) -> NDArray[np.float64]:
+        return np.array(self.kept, dtype=np.float64)
+
+
+@dataclass
+class Counts:
+    """What is counted while records go by."""
+
+    verdicts: Counter[str] = field(default_factory=Counter)  # of all
+    vain: Counter[str] = field(default_factory=Counter)  # of slots that did not become people
+    highest_real: float = -math.inf  # similarity of a kept sample to a real feature
+    real_kept: Thinned = field(default_factory=Thinned)
+    real_refused: Thinned = field(default_factory=Thinned)  # of those that were too like a real person
+
+    def seen(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The same records, counted as they are taken."""
+        for record in records:
+            self.verdicts[record.verdict] += 1
+            if record.identity is None:
+                self.vain[record.verdict] += 1
+            real = record.max_sim_real
+            if real is not None and math.isfinite(real):
+                if record.verdict == KEPT:
+                    self.highest_real = max(self.highest_real, real)
+                    self.real_kept.add(real)
+                elif record.verdict == Rule.PRIVATE.value:
+                    self.real_refused.add(real)
+            yield record
+
+    def refusals(self) -> dict[str, int]:
+        """Rule -> number of candidates that it refused, every rule in the order of the rules."""
+        return {rule.value: self.verdicts[rule.value] for rule in Rule}
+
+
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the kept samples. Empty arrays where there is nothing to compare."""
+    """Scores of the kept samples, of many a part. Empty arrays where there is nothing to compare."""
 
     mated: NDArray[np.float64]
     nonmated: NDArray[np.float64]
-    real: NDArray[np.float64]  # the highest similarity of each kept sample to a real feature
+    real: NDArray[np.float64]  # the highest similarity of kept samples to a real feature
+    refused: NDArray[np.float64]  # the same of candidates that were too like a real person
 
 
-def finish_records(people: Sequence[Person], absolute: bool) -> None:
-    """Give every kept record its similarities within the finished dataset.
-
-    While the work went on, a sample was compared with those before it; afterwards `max_sim_other` is over the
-    references of all other identities and `max_sim_same` over all other samples of its own, whatever the order.
-    """
-    if not people:
-        return
-    references = np.stack([person.embeddings["vis"][0] for person in people])  # [I, D]
-    for row, person in enumerate(people):
-        count = len(person.embeddings["vis"])
-        other, _ = nearest(person.embeddings["vis"], references, absolute, exclude=np.full(count, row))
-        same, _ = nearest(person.embeddings["vis"], person.embeddings["vis"], exclude=np.arange(count))
-        kept = [record for record in person.records if record.verdict == KEPT]
-        for record, to_other, to_same in zip(kept, other, same, strict=True):
-            record.max_sim_other = float(to_other) if len(people) > 1 else None
-            record.max_sim_same = float(to_same) if count > 1 else None
-
-
-def score(people: Sequence[Person]) -> Scores:
-    """Mated and non-mated scores and highest real similarities of the kept samples."""
-    samples = sum(len(person.embeddings["vis"]) for person in people)
-    some = people[:: -(-samples // MOST_SCORED)] if samples else []
+def score(finished: Finished, counts: Counts) -> Scores:
+    """Mated and non-mated scores of some people, and similarities to real people."""
+    identities = list(finished.outcome.people)
+    every = -(-len(identities) * finished.plan.samples_per_id // MOST_SCORED) or 1
+    some = [finished.person(identity) for identity in identities[::every]]
     mated: NDArray[np.float64] = np.empty(0)
     nonmated: NDArray[np.float64] = np.empty(0)
     if some:
         labels = [person.identity for person in some for _ in person.embeddings["vis"]]
         mated, nonmated = identity.mated_nonmated(np.concatenate([person.embeddings["vis"] for person in some]), labels)
-    kept = [record for person in people for record in person.records if record.verdict == KEPT]
-    real = np.array([record.max_sim_real for record in kept if record.max_sim_real is not None], dtype=np.float64)
-    return Scores(mated, nonmated, real[np.isfinite(real)])
+    return Scores(mated, nonmated, counts.real_kept.array(), counts.real_refused.array())
 
 
-def refusals(records: Sequence[Record]) -> dict[str, int]:
-    """Rule -> number of candidates that it refused, every rule in the order of the rules."""
-    counts = Counter(record.verdict for record in records)
-    return {rule.value: counts[rule.value] for rule in Rule}
-
-
-def summarise(outcome: Outcome, scores: Scores, thresholds: Thresholds, seconds: float) -> dict[str, Any]:
+def summarise(
+    outcome: Outcome, counts: Counts, scores: Scores, thresholds: Thresholds, seconds: float
+) -> dict[str, Any]:
     """The object of summary.json. Figures that need more people or samples than there are, are null."""
-    records = outcome.records()
-    pairs = sum(record.verdict == KEPT for record in records)
+    pairs = counts.verdicts[KEPT]
     mated, nonmated = scores.mated, scores.nonmated
     return {
         "identities_kept": len(outcome.people),
         "pairs_kept": pairs,
-        "candidates": len(records),
-        "refused": refusals(records),
+        "candidates": counts.verdicts.total(),
+        "refused": counts.refusals(),
         "mated_mean": float(mated.mean()) if len(mated) else None,
         "mated_sd": float(mated.std()) if len(mated) else None,
         "nonmated_mean": float(nonmated.mean()) if len(nonmated) else None,
         "eer": identity.eer(mated, nonmated) if len(mated) and len(nonmated) else None,
-        "max_real_similarity": float(scores.real.max()) if len(scores.real) else None,
+        "max_real_similarity": counts.highest_real if math.isfinite(counts.highest_real) else None,
         "threshold_unique": thresholds.unique,
         "threshold_same": thresholds.same,
         "threshold_repeat": thresholds.repeat,
@@ -116,18 +141,17 @@ def summarise(outcome: Outcome, scores: Scores, thresholds: Thresholds, seconds:
     }
 
 
-def explain_shortfall(outcome: Outcome, plan: Plan) -> str:
+def explain_shortfall(outcome: Outcome, counts: Counts, plan: Plan) -> str:
     """One sentence: what stopped the run, the rule that refused most, and the option to change."""
-    records = [*outcome.refused_slots, *(record for person in outcome.dropped for record in person.records)]
-    counts = {rule: count for rule, count in refusals(records).items() if count}
+    refused = {rule.value: counts.vain[rule.value] for rule in Rule if counts.vain[rule.value]}
     if outcome.shortfall == "tries":
         limit = f"the first {len(outcome.dropped)} people all ran out of tries (--tries {plan.tries})"
     else:
         limit = f"{outcome.slots_used} people were tried (--max-slots {plan.max_slots})"
     kept = f"{len(outcome.people)} of {plan.ids} identities were completed: {limit}"
-    if not counts:
+    if not refused:
         return f"{kept}; raise --max-slots"
-    return f"{kept}; {blame(counts, len(records))}"
+    return f"{kept}; {blame(refused, counts.vain.total())}"
 
 
 def blame(refused: Mapping[str, int], judged: int) -> str:

@@ -5,41 +5,49 @@
     OUT/settings.json                              everything the dataset depends on; first file of a run
     OUT/dataset.json                               what every dataset says of itself, its alignment above all
     OUT/report.html, OUT/summary.json              the last files: with summary.json the run is finished
-    OUT/.parts/                                    finished blocks and people of a run that is under way
+    OUT/.parts/                                    finished work of a run that is under way
 
 Every file is written whole or not at all, and a person's part is written after the person's pictures, so whatever
-moment a run is killed at, what is there is right. A second run with the same settings goes on from the parts.
+moment a run is killed at, what is there is right. A second run with the same settings goes on from the parts
+(generation.parts); while one works, it holds a lock, and another is refused.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, make_folder, read_json
-from generation.candidates import Embeddings, Pictures
+from dnnlib.files import (
+    LOCK,
+    FolderLock,
+    StrPath,
+    atomic_path,
+    atomic_write_bytes,
+    atomic_write_json,
+    make_folder,
+    read_json,
+)
+from generation.parts import PARTS
 from generation.privacy_diversity import KEPT
-from generation.records import Block, Person, Record
+from generation.records import Record
 from torch_utils.description import DESCRIPTION, describe
-from torch_utils.image_tree import encode_png
+from torch_utils.distributed import rank
 from torch_utils.spectra import SPECTRA
 
 MADE_BY = "generate_dataset.py"
-SETTINGS, MANIFEST, SUMMARY, REPORT, PARTS = "settings.json", "manifest.jsonl", "summary.json", "report.html", ".parts"
+SETTINGS, MANIFEST, SUMMARY, REPORT = "settings.json", "manifest.jsonl", "summary.json", "report.html"
 FOLDERS = [spectrum.folder for spectrum in SPECTRA.values()]
 OURS = (*FOLDERS, SETTINGS, MANIFEST, DESCRIPTION, SUMMARY, REPORT, PARTS)
+TOKEN = "token"  # among the parts
 DECIMALS = 6  # of similarities in the manifest: beyond what float32 embeddings hold
 
 
@@ -96,93 +104,55 @@ def begin(outdir: StrPath, settings: dict[str, Any], state: State) -> None:
     if state is State.NEW:
         make_folder(root, "--outdir")
         atomic_write_json(root / SETTINGS, settings)
-    for path in [path for path in root.rglob("*") if _is_left_over(path)]:
-        path.unlink()
+    for folder, _, files in os.walk(root):
+        for name in files:
+            if _is_left_over(Path(name)) and name != LOCK:
+                Path(folder, name).unlink()
+
+
+def claim(outdir: StrPath, settings: dict[str, Any], overwrite: bool, lock: FolderLock) -> State:
+    """Look again, holding the lock, and make the folder this run's own, if it is not finished. In one process.
+
+    Raises UserError where the run may not write into it, or another is at work in it.
+    """
+    make_folder(outdir, "--outdir")
+    lock.take(outdir, "--outdir")
+    state = inspect(outdir, settings, overwrite)
+    if state is not State.FINISHED:
+        begin(outdir, settings, state)
+    return state
+
+
+def release(outdir: StrPath) -> None:
+    """The run is finished: no lock is left behind."""
+    (Path(outdir) / LOCK).unlink(missing_ok=True)
+
+
+def leave_token(outdir: StrPath) -> str:
+    """Write something into the parts that nobody can know, and return it; for `check_shared`."""
+    token = secrets.token_hex(16)
+    atomic_write_bytes(Path(outdir) / PARTS / TOKEN, token.encode())
+    return token
+
+
+def check_shared(outdir: StrPath, token: str, patience: float = 10.0) -> None:
+    """Raises UserError where this process does not see what another has left: its folder is another machine's.
+
+    patience: seconds, for file systems on a network that show a new file late.
+    """
+    path, until = Path(outdir) / PARTS / TOKEN, time.monotonic() + patience
+    while not path.is_file() or path.read_bytes() != token.encode():
+        if time.monotonic() > until:
+            raise UserError(
+                f"--outdir: {outdir}: process {rank()} does not see there what process 0 has written; a folder on a "
+                "file system that all machines share is needed"
+            )
+        time.sleep(0.1)
 
 
 def _is_left_over(path: Path) -> bool:
-    """A temporary file of a write that was killed (dnnlib.files)."""
-    return path.name.startswith(".") and path.name.endswith(".tmp")
-
-
-# ----------------------------------------------------------------------------
-# Finished work of a run that is under way.
-
-
-class FolderStore:
-    """generation.selection.Store on disk: parts in OUT/.parts, pictures in their final places."""
-
-    def __init__(self, outdir: StrPath) -> None:
-        self.root = Path(outdir)
-        self.parts = self.root / PARTS
-        self.started = time.monotonic()
-        clock = self.parts / "seconds.json"
-        self.earlier = float(read_json(clock)["seconds"]) if clock.exists() else 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of work, those of earlier, interrupted runs included."""
-        return self.earlier + time.monotonic() - self.started
-
-    def load_block(self, index: int) -> Block | None:
-        arrays = self._load(f"block-{index:06d}")
-        if arrays is None:
-            return None
-        pictures = {name: arrays[f"pictures_{name}"] for name in SPECTRA}
-        verdicts = [str(verdict) for verdict in arrays["verdicts"]]
-        return Block(_embeddings(arrays), verdicts, arrays["max_sim_real"], arrays["passed"], pictures)
-
-    def save_block(self, index: int, block: Block) -> None:
-        self._save(
-            f"block-{index:06d}",
-            verdicts=np.array(block.verdicts),
-            max_sim_real=block.max_sim_real,
-            passed=block.passed,
-            **{f"embeddings_{name}": rows for name, rows in block.embeddings.items()},
-            **{f"pictures_{name}": images for name, images in block.pictures.items()},
-        )
-
-    def load_person(self, slot: int) -> Person | None:
-        arrays = self._load(f"person-{slot:06d}")
-        if arrays is None:
-            return None
-        values = json.loads(str(arrays["person"]))
-        records = [Record(**record) for record in values.pop("records")]
-        return Person(**values, records=records, embeddings=_embeddings(arrays))
-
-    def save_person(self, person: Person, pictures: list[Pictures]) -> None:
-        for sample, pair in enumerate(pictures):
-            for spectrum, path in picture_paths(person.identity, sample).items():
-                atomic_write_bytes(self.root / path, encode_png(pair[spectrum].transpose(1, 2, 0)))
-        values = {
-            "slot": person.slot,
-            "identity": person.identity,
-            "complete": person.complete,
-            "records": [asdict(record) for record in person.records],
-        }
-        embeddings = {f"embeddings_{name}": rows for name, rows in person.embeddings.items()}
-        self._save(f"person-{person.slot:06d}", person=np.array(json.dumps(values)), **embeddings)
-
-    def discard(self) -> None:
-        """Delete the parts: the run is finished."""
-        shutil.rmtree(self.parts, ignore_errors=True)
-
-    def _load(self, name: str) -> dict[str, np.ndarray] | None:
-        path = self.parts / f"{name}.npz"
-        if not path.exists():
-            return None
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return dict(arrays)
-
-    def _save(self, name: str, **arrays: np.ndarray) -> None:
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        atomic_write_bytes(self.parts / f"{name}.npz", buffer.getvalue())
-        atomic_write_json(self.parts / "seconds.json", {"seconds": self.seconds})
-
-
-def _embeddings(arrays: dict[str, np.ndarray]) -> Embeddings:
-    return {name: arrays[f"embeddings_{name}"] for name in SPECTRA if f"embeddings_{name}" in arrays}
+    """A temporary file of a write that was killed, or a lock that nobody need hold (dnnlib.files)."""
+    return path.name == LOCK or (path.name.startswith(".") and path.name.endswith(".tmp"))
 
 
 # ----------------------------------------------------------------------------
@@ -207,16 +177,15 @@ def manifest_line(record: Record) -> dict[str, Any]:
 
 
 def write_manifest(outdir: StrPath, records: Iterable[Record]) -> None:
-    """OUT/manifest.jsonl, atomically."""
-    lines = "".join(json.dumps(manifest_line(record)) + "\n" for record in records)
-    atomic_write_bytes(Path(outdir) / MANIFEST, lines.encode())
+    """OUT/manifest.jsonl, atomically, a line at a time."""
+    with atomic_path(Path(outdir) / MANIFEST) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        file.writelines(json.dumps(manifest_line(record)) + "\n" for record in records)
 
 
-def write_description(outdir: StrPath, settings: dict[str, Any], records: Iterable[Record]) -> None:
+def write_description(outdir: StrPath, settings: dict[str, Any], people: int, pairs: int) -> None:
     """OUT/dataset.json, atomically; the alignment is that of the generator's pictures, as far as it is known."""
-    kept = [record for record in records if record.verdict == KEPT]
     description: dict[str, Any] = {
-        **describe(settings["generator"].get("resolution"), len({record.identity for record in kept}), len(kept)),
+        **describe(settings["generator"].get("resolution"), people, pairs),
         "resize": "generated",
         **{key: settings[key] for key in ("alignment", "alignment_points") if key in settings},
     }

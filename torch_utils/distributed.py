@@ -4,8 +4,10 @@ Without a process group every function here is the trivial case of one process. 
 Tensors on the CPU travel by gloo, those on a GPU by NCCL, in the same group.
 """
 
+import contextlib
+import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -119,6 +121,62 @@ def _unpack(outcomes: Sequence[tuple[Any, str | None]]) -> Any:
         if error is not None:
             raise SharedUserError(error)
     return outcomes[0][0]
+
+
+def gathered(value: T) -> list[T]:
+    """The `value` of every process, by rank, on every rank."""
+    if not is_running():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+# ----------------------------------------------------------------------------
+# Counters: what a process may look at whenever it likes, without waiting for another.
+
+_counters = itertools.count()
+_store: Any = None  # torch's store, where the processes have met
+
+
+@contextlib.contextmanager
+def shared_store(store: Any) -> Iterator[None]:
+    """Inside the block counters are kept in `store`, torch's key-value store of all processes (process_group.py)."""
+    global _store, _counters
+    _store, _counters = store, itertools.count()
+    try:
+        yield
+    finally:
+        _store = None
+
+
+class SharedCounter:
+    """A number that all processes add to, 0 at first. They must make their counters in the same order."""
+
+    def __init__(self) -> None:
+        self._key, self._alone = f"counter/{next(_counters)}", 0
+
+    def add(self, amount: int = 1) -> int:
+        """Adds, and returns the number there is now. Costs a message to the store's process."""
+        if _store is not None:
+            return int(_store.add(self._key, amount))
+        self._alone += amount
+        return self._alone
+
+
+class Tickets:
+    """The numbers 0 to count - 1, each handed to the process that asks first. Made by all processes together."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self._next = count, SharedCounter()
+
+    def __iter__(self) -> Iterator[int]:
+        while (number := self._next.add() - 1) < self.count:
+            yield number
+
+    def close(self) -> None:
+        """No process gets another one."""
+        self._next.add(self.count)
 
 
 # ----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from dnnlib.cli import explain
 from dnnlib.errors import SharedUserError, UserError
-from torch_utils import crew
+from torch_utils import crew, distributed
 
 # Long waits are for what rank 0 does alone (checking a large dataset, metrics); the heartbeat notices a death.
 WAIT = timedelta(hours=2)
@@ -46,7 +46,8 @@ def joined(size: int, device: str, init_method: str = "env://") -> Iterator[None
     dist.init_process_group(backend, store=store, timeout=WAIT, world_size=size, rank=rank)
     heartbeat = _Heartbeat()
     try:
-        yield
+        with distributed.shared_store(store):
+            yield
     except BaseException as error:
         # Mistakes and stops are mostly everybody's: nobody may take them for a death.
         if isinstance(error, (UserError, SystemExit)) and heartbeat.leave(timeout=2 * BEAT_SECONDS):

@@ -11,9 +11,12 @@ import numpy as np
 from generation import pipeline, writers
 from generation.candidates import CandidateMaker, Faces
 from generation.identity_sampling import RandomIdentities
+from generation.layouts import FolderLayout
+from generation.parts import Parts
 from generation.records import Plan
 from generation.selection import Selection
 from generation.thresholds import Thresholds
+from torch_utils.search import Gallery
 
 SIZE = 24  # of a feature and a latent
 SIDE = 8  # of a picture
@@ -62,7 +65,7 @@ def real_features(count: int = 30, seed: int = 5):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def make_selection(store, *, seed=0, spread=0.15, real=None, thresholds=THRESHOLDS, watch=None, detect=True, **plan):
+def make_selection(outdir, *, seed=0, spread=0.15, real=None, thresholds=THRESHOLDS, watch=None, detect=True, **plan):
     options = {"ids": 8, "samples_per_id": 5, "tries": 20, "round_size": 8, "max_slots": 200, **plan}
     maker = CandidateMaker(
         FakeRenderer(options["round_size"], spread),
@@ -73,7 +76,8 @@ def make_selection(store, *, seed=0, spread=0.15, real=None, thresholds=THRESHOL
         latent_size=SIZE,
     )
     real = real_features() if real is None else real
-    selection = Selection(Plan(**options), thresholds, real, RandomIdentities(seed, 4.0, SIZE), maker, store)
+    sampler, layout = RandomIdentities(seed, 4.0, SIZE), FolderLayout(outdir)
+    selection = Selection(Plan(**options), thresholds, Gallery.of(real), sampler, maker, Parts(outdir), layout)
     if watch:
         selection.watch = watch
     return selection
@@ -104,9 +108,15 @@ def settings_of(selection):
     )
 
 
-def generate(outdir, store=None, **options):
+def generate(outdir, **options):
     """One whole run into `outdir`; returns its summary."""
-    selection = make_selection(store or writers.FolderStore(outdir), **options)
+    return finish(make_selection(outdir, **options), outdir)
+
+
+def finish(selection, outdir):
+    """Runs it in this one process; returns its summary."""
     settings = settings_of(selection)
     writers.begin(outdir, settings, writers.inspect(outdir, settings))
-    return pipeline.generate(selection, outdir, settings, show=False)[0]
+    made = pipeline.generate(selection, outdir, settings, show=False)
+    assert made is not None
+    return made[0]

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from dnnlib.files import atomic_write_bytes
-from generation import writers
+from generation import layouts, parts, writers
 from generation.candidates import Candidates
+from generation.finished import Finished
 from generation.privacy_diversity import KEPT, USUAL, Rule
-from generation.summary import explain_shortfall, finish_records
+from generation.summary import Counts, explain_shortfall
 from generation.verdicts import judge_round
 from tests.generation import fakes
 from torch_utils.description import DESCRIPTION
@@ -134,14 +135,15 @@ def test_killed_and_started_again_gives_the_same_bytes(finished, tmp_path, monke
 
     def write(path, data):
         calls["writes"] += 1
-        if calls["writes"] == 1 + 9 * moment:
+        if calls["writes"] == 1 + 11 * moment:
             (path.parent).mkdir(parents=True, exist_ok=True)
             (path.parent / f".{path.name}.x.tmp").write_bytes(data[:10])  # what a kill within a write leaves
             raise Killed
         atomic_write_bytes(path, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(writers, "atomic_write_bytes", write)
+        for module in (parts, layouts):
+            patched.setattr(module, "atomic_write_bytes", write)
         with pytest.raises(Killed):
             fakes.generate(outdir)
     assert not (outdir / writers.SUMMARY).exists()
@@ -151,11 +153,11 @@ def test_killed_and_started_again_gives_the_same_bytes(finished, tmp_path, monke
 
 def test_what_was_finished_is_not_rendered_again(tmp_path):
     outdir = tmp_path / "out"
-    settings = fakes.settings_of(fakes.make_selection(writers.FolderStore(outdir)))
+    settings = fakes.settings_of(fakes.make_selection(outdir))
     writers.begin(outdir, settings, writers.State.NEW)
-    first = fakes.make_selection(writers.FolderStore(outdir))
+    first = fakes.make_selection(outdir)
     first.run()
-    again = fakes.make_selection(writers.FolderStore(outdir))
+    again = fakes.make_selection(outdir)
     outcome = again.run()
     assert first.maker.renderer.calls > 8 and again.maker.renderer.calls == 0
     assert len(outcome.people) == 8
@@ -171,10 +173,11 @@ def test_another_seed_gives_other_people(finished, tmp_path):
 
 
 def run_only(tmp_path, **options):
-    selection = fakes.make_selection(writers.FolderStore(tmp_path), **options)
+    selection = fakes.make_selection(tmp_path, **options)
     outcome = selection.run()
-    finish_records(outcome.people, selection.plan.absolute)
-    return outcome, explain_shortfall(outcome, selection.plan)
+    counts = Counts()
+    list(counts.seen(Finished(outcome, selection.parts, selection.plan).records()))
+    return outcome, explain_shortfall(outcome, counts, selection.plan)
 
 
 def test_slots_run_out(tmp_path):
@@ -221,7 +224,7 @@ def test_a_round_by_hand():
         radians = np.radians(degrees)
         return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
 
-    selection = fakes.make_selection(None, samples_per_id=3)
+    selection = fakes.make_selection("nowhere", samples_per_id=3)
     selection.thresholds = replace(
         fakes.THRESHOLDS, unique=np.cos(np.radians(70)), same=np.cos(np.radians(40)), repeat=np.cos(np.radians(10))
     )

@@ -10,7 +10,7 @@ import pytest
 from dnnlib.errors import UserError
 from generation import writers
 from generation.privacy_diversity import KEPT
-from generation.records import Block, Person, Record
+from generation.records import Record
 from generation.writers import State
 
 SETTINGS = {"made_by": writers.MADE_BY, "seed": 0, "ids": 3}
@@ -60,39 +60,6 @@ def test_foreign_folders_are_never_touched(tmp_path):
         writers.inspect(tmp_path / "thesis.doc", SETTINGS)
     with pytest.raises(UserError, match="not a folder that can be written into"):
         writers.inspect(tmp_path / "thesis.doc" / "out", SETTINGS)
-
-
-def test_store_gives_back_what_it_was_given(tmp_path):
-    store = writers.FolderStore(tmp_path)
-    assert store.load_block(3) is None and store.load_person(9) is None
-    rng = np.random.default_rng(0)
-    pictures = {"vis": rng.integers(0, 256, (1, 3, 4, 4), dtype=np.uint8), "nir": np.ones((1, 1, 4, 4), np.uint8)}
-    block = Block(
-        {"vis": rng.normal(size=(2, 4)).astype("f4")}, [KEPT, "face"], np.array([0.5, -np.inf]), np.array([0]), pictures
-    )
-    store.save_block(3, block)
-    back = store.load_block(3)
-    assert back is not None and back.verdicts == block.verdicts
-    for name in ("max_sim_real", "passed"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(block, name))
-    np.testing.assert_array_equal(back.embeddings["vis"], block.embeddings["vis"])
-    np.testing.assert_array_equal(back.pictures["vis"], pictures["vis"])
-
-    person = Person(9, 2, True, [Record(9, 0, KEPT, 2, 0, 1.0, -np.inf, 1 / 3, None)], block.embeddings)
-    store.save_person(person, [{name: images[0] for name, images in pictures.items()}])
-    again = store.load_person(9)
-    assert again is not None and (again.slot, again.identity, again.complete) == (9, 2, True)
-    assert again.records == person.records
-    assert (tmp_path / "VIS/2/0.png").exists() and (tmp_path / "NIR/2/0.png").exists()
-
-
-def test_seconds_go_on_where_they_stopped(tmp_path):
-    store = writers.FolderStore(tmp_path)
-    store.earlier = 100.0
-    store.save_person(Person(0, 0, False, [], {"vis": np.ones((1, 2), np.float32)}), [])
-    assert writers.FolderStore(tmp_path).seconds >= 100
-    store.discard()
-    assert not (tmp_path / writers.PARTS).exists()
 
 
 def test_manifest_lines_by_hand(tmp_path):

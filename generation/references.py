@@ -1,0 +1,225 @@
+"""Phases 1 and 2: first samples of neighbouring slots in blocks, by all processes; then one pass in slot order.
+
+Blocks do not depend on one another, so processes share them out, and some more are made at once than may be needed:
+what lies beyond the last slot that is used is not recorded. The pass keeps the slots whose reference is unlike every
+reference chosen before and every sample of the people there are already.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.candidates import CandidateMaker, Embeddings, Encoded
+from generation.encoding import Encoder, begin_encoding
+from generation.identity_sampling import IdentitySampler
+from generation.parts import Parts
+from generation.privacy_diversity import KEPT, Rule, Unit
+from generation.records import Block, Plan, Record, Watch
+from generation.thresholds import Thresholds
+from generation.verdicts import admit_references, checked_of, judge_references
+from torch_utils.distributed import Tickets, from_rank_zero, world_size
+from torch_utils.search import Gallery, nearest
+from torch_utils.stop_signals import StopSignals
+
+MOST_IN_WAVE = 4096  # slots whose embeddings are in memory at a time
+PEOPLE_AT_ONCE = 256  # whose samples are
+ADMITTED_AT_ONCE = 256  # candidates compared with one another
+
+
+class Stopped(Exception):
+    """The run was asked to leave; what is finished is stored."""
+
+
+def meet(stop: StopSignals) -> None:
+    """Waits for all processes. Raises Stopped where any was asked to leave."""
+    if stop():
+        raise Stopped
+
+
+# ----------------------------------------------------------------------------
+# Phase 1.
+
+
+@dataclass
+class Blocks:
+    """First samples, judged by the rules that concern them alone."""
+
+    plan: Plan
+    thresholds: Thresholds
+    real: Gallery  # [R, D]
+    sampler: IdentitySampler
+    maker: CandidateMaker
+    encoder: Encoder
+    parts: Parts
+    watch: Watch
+    stop: StopSignals
+
+    def get(self, index: int, pictures: bool = False) -> Block:
+        """Block `index`, from its part or made now."""
+        return self.parts.load_block(index, pictures) or self._make(index)
+
+    def make_all(self, indices: Sequence[int]) -> None:
+        """Has all processes make those that are not there. Raises Stopped."""
+        tickets = Tickets(len(indices))
+        for number in tickets:
+            if self.stop.received:
+                tickets.close()
+                break
+            self.get(indices[number])
+        meet(self.stop)
+
+    def reference(self, slot: int) -> tuple[Record, Embeddings, Encoded]:
+        """A slot that passed as the first sample of a person: its record, embeddings (each [1, D]) and pictures."""
+        index, row = divmod(slot, self.plan.round_size)
+        block = self.get(index, pictures=True)
+        place = int(np.flatnonzero(block.passed == row)[0])
+        embeddings = {name: rows[place : place + 1] for name, rows in block.embeddings.items()}
+        real, checked = float(block.max_sim_real[row]), checked_of(block.checked, row)
+        record = Record(slot, 0, KEPT, sample=0, sim_reference=1.0, max_sim_real=real, checked=checked)
+        return record, embeddings, block.encoded[place]
+
+    def _make(self, index: int) -> Block:
+        size = self.plan.round_size
+        slots = range(index * size, (index + 1) * size)
+        made = self.maker.make(self.sampler(slots), slots, [0] * size, detect=True)
+        found = judge_references(made, self.real, self.thresholds, self.plan)
+        passed = np.array([row for row, verdict in enumerate(found.verdicts) if verdict == KEPT], dtype=np.int64)
+        embeddings = {name: rows[passed] for name, rows in made.embeddings.items()}
+        encoded = [wait() for wait in begin_encoding(self.encoder, made, passed.tolist())]
+        block = Block(found.verdicts, found.max_sim_real, passed, embeddings, encoded, found.checked)
+        self.parts.save_block(index, block)
+        return block
+
+
+# ----------------------------------------------------------------------------
+# Phase 2.
+
+
+class Chosen(NamedTuple):
+    """Slots that become people, unless they run out of tries."""
+
+    slots: list[int]
+    references: list[NDArray[np.float32]]  # [D] each
+
+
+class _Admitted(NamedTuple):
+    """What rank 0 tells the others of a wave."""
+
+    slots: list[int]
+    references: NDArray[np.float32]  # [N, D]
+    next_slot: int
+
+
+@dataclass
+class References:
+    """The pass in slot order, which goes on where it stopped. Every process calls `choose`; rank 0 decides."""
+
+    blocks: Blocks
+    next_slot: int = 0
+    found: int = 0
+    # Rank 0 alone: for each slot before next_slot, see Outcome.others.
+    others: array[float] = field(default_factory=lambda: array("d"))
+
+    def choose(self, wanted: int, people: Sequence[int]) -> Chosen:
+        """Up to `wanted` next slots whose references are unlike all samples of `people` (slots), and each other.
+
+        Raises Stopped.
+        """
+        chosen, gallery = Chosen([], []), Gallery(self.blocks.real.rows.shape[1], self.blocks.real.rows.device)
+        while len(chosen.slots) < wanted and self.next_slot < self.blocks.plan.max_slots:
+            wave = self._wave(wanted - len(chosen.slots))
+            self.blocks.make_all(wave)
+            admit = partial(self._admit, wave, wanted - len(chosen.slots), people, gallery)
+            admitted: _Admitted = from_rank_zero(admit)
+            chosen.slots.extend(admitted.slots)
+            chosen.references.extend(admitted.references)
+            self.found += len(admitted.slots)
+            self.next_slot = admitted.next_slot
+        return chosen
+
+    def _wave(self, missing: int) -> range:
+        """Blocks that are likely to be needed next, one a process at least."""
+        size, plan = self.blocks.plan.round_size, self.blocks.plan
+        rate = max(self.found, 1) / self.next_slot if self.next_slot else 1.0
+        likely = max(world_size(), min(int(missing / rate), MOST_IN_WAVE) // size)
+        first, last = self.next_slot // size, -(-plan.max_slots // size)
+        return range(first, min(first + likely, last))
+
+    def _admit(self, wave: range, wanted: int, people: Sequence[int], gallery: Gallery) -> _Admitted:
+        """The pass over the blocks of a wave, on rank 0."""
+        plan, thresholds = self.blocks.plan, self.blocks.thresholds
+        highest = plan.rules.ceiling(Rule.UNIQUE, thresholds.unique)
+        blocks = {index: self.blocks.get(index) for index in wave}
+        end = min(wave.stop * plan.round_size, plan.max_slots)
+        slots, embeddings = _alone(blocks, plan.round_size, range(self.next_slot, end))
+        before = self._nearest_sample(embeddings, people)
+        admitted: list[int] = []  # rows
+        compared = len(slots)
+        for start in range(0, len(slots), ADMITTED_AT_ONCE):
+            piece = embeddings[start : start + ADMITTED_AT_ONCE]
+            earlier = before[start : start + ADMITTED_AT_ONCE]
+            left = wanted - len(admitted)
+            judged = admit_references(piece, gallery, thresholds, plan.rules, earlier <= highest, left)
+            before[start : start + ADMITTED_AT_ONCE] = np.maximum(earlier, judged.similarity)
+            admitted += (np.flatnonzero(judged.passed) + start).tolist()
+            gallery.append(piece[judged.passed])
+            if len(admitted) == wanted:
+                compared, end = admitted[-1] + 1, slots[admitted[-1]] + 1
+                break
+        self._record(blocks, end, dict(zip(slots[:compared], before.tolist(), strict=False)), admitted, slots)
+        return _Admitted([slots[row] for row in admitted], embeddings[admitted], end)
+
+    def _nearest_sample(self, embeddings: Unit, people: Sequence[int]) -> NDArray[np.float64]:
+        """[N] highest similarity of each to any sample of the people, read some at a time; -inf where there is none."""
+        best = np.full(len(embeddings), -np.inf)
+        for start in range(0, len(people), PEOPLE_AT_ONCE):
+            some = [self.blocks.parts.finished_person(slot) for slot in people[start : start + PEOPLE_AT_ONCE]]
+            samples = np.concatenate([person.embeddings["vis"] for person in some])  # [M, D]
+            best = np.maximum(best, nearest(embeddings, samples, self.blocks.plan.absolute)[0])
+        return best
+
+    def _record(
+        self, blocks: dict[int, Block], end: int, others: dict[int, float], admitted: list[int], slots: list[int]
+    ) -> None:
+        """Notes the slots from next_slot to `end`, and shows those that were refused."""
+        chosen = {slots[row] for row in admitted}
+        used = range(self.next_slot, end)
+        self.others.extend(others.get(slot, np.nan) for slot in used)
+        refused = [
+            record
+            for index, block in blocks.items()
+            for record in refused_records(block, index * self.blocks.plan.round_size, used, self.others)
+            if record.slot not in chosen
+        ]
+        self.blocks.watch(refused, None)
+
+
+def refused_records(block: Block, first: int, used: range, others: Sequence[float]) -> Iterator[Record]:
+    """A record of each slot of the block that is in `used`, as if none had been chosen. first: its first slot."""
+    for row, verdict in enumerate(block.verdicts):
+        slot = first + row
+        if slot in used:
+            alone = verdict == KEPT
+            other = others[slot] if alone else None
+            real = float(block.max_sim_real[row])
+            checked = checked_of(block.checked, row)
+            word = Rule.UNIQUE.value if alone else verdict
+            yield Record(slot, 0, word, max_sim_real=real, max_sim_other=other, checked=checked)
+
+
+def _alone(blocks: dict[int, Block], size: int, slots: range) -> tuple[list[int], Unit]:
+    """Those of `slots` that broke no rule alone, in order, and their embeddings [N, D]."""
+    found: list[int] = []
+    rows = []
+    for index, block in blocks.items():
+        inside = [place for place, row in enumerate(block.passed) if index * size + row in slots]
+        found += [index * size + int(block.passed[place]) for place in inside]
+        rows.append(block.embeddings["vis"][inside])
+    return found, np.concatenate(rows)
