@@ -128,7 +128,7 @@ def open_packable(data: StrPath, spectra: Sequence[str], show_progress: bool = T
 def _tree_name(source: StoredPictures, spectrum: str, index: int) -> str:
     """Name of a picture in a tree: as it was in its own, or in a dataset's folders."""
     if isinstance(source, TreePictures):
-        return source.tree.prefix + source.names[index]
+        return source.tree.place(source.names[index])
     return f"{SPECTRA[spectrum].folder}/{source.names[index]}"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
 from torch_utils.image_tree import ImageTree, split_name
+from torch_utils.original_tree import PLACE, RenamedTree
 from torch_utils.recordio import RecordPictures
 from torch_utils.spectra import SPECTRA
 from torch_utils.tar_shards import TarPictures
@@ -82,8 +83,9 @@ def _folder_of(name: str) -> str:
 
 
 def open_pictures(path: StrPath, spectrum: str, option: str = "--data") -> StoredPictures:
-    """The pictures of one spectrum at `path`: a dataset with VIS/ and NIR/; a tree (or zip) with a folder a person, a
-    .rec, a .tar, or a folder of .tar shards, whose pictures are taken to be of `spectrum` where they do not tell.
+    """The pictures of one spectrum at `path`: a dataset with VIS/ and NIR/, or as ArcBiFaceGAN writes it; a tree (or
+    zip) with a folder a person, a .rec, a .tar, or a folder of .tar shards, whose pictures are taken to be of
+    `spectrum` where they do not tell.
 
     Raises UserError, starting with `option`, where there are none or a name tells no person.
     """
@@ -107,6 +109,8 @@ def _open_tree(path: Path, spectrum: str, option: str) -> TreePictures:
     folders = {name.split("/", 1)[0] for name in whole.names}
     paired = any(other.folder in folders for other in SPECTRA.values())
     folder = SPECTRA[spectrum].folder
+    if not paired and any(PLACE.fullmatch(name) for name in whole.names):
+        return TreePictures(RenamedTree(path, folder, option), spectrum, by_folder=False, option=option)
     if paired and folder not in folders:
         raise UserError(f"{option}: {path}: no pictures in {folder}/")
     tree = ImageTree(path, prefix=folder, option=option) if paired else whole

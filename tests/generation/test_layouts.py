@@ -53,9 +53,11 @@ def two_people_a_shard(monkeypatch):
     monkeypatch.setattr(layouts, "SHARD_PEOPLE", 2)
 
 
-@pytest.mark.parametrize("format", ["folder", "webdataset", "rec"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_read_back(format, tmp_path):
     fill(format, tmp_path)
+    (tmp_path / "previews").mkdir()
+    (tmp_path / "previews/0.jpg").write_bytes(Encoding("jpg").encode(pixels(0, 0)["vis"]))
     place = tmp_path / "pairs.rec" if format == "rec" else tmp_path
     for spectrum, one in SPECTRA.items():
         source = open_pictures(place, spectrum)
