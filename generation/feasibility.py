@@ -6,7 +6,7 @@ counts so far give both, so for I identities of S samples with at most T tries a
     candidates of a person   1 + (S - 1) / b if it took as many as it needs; with the limit,
                              1 + sum of P[Binomial(t, b) < S - 1] over t < T - 1
     completed                P[Binomial(T - 1, b) >= S - 1], the share of people who do not run out of tries
-    slots                    I / (a completed)
+    slots                    I / (a completed), each with a first sample
     candidates               slots + (slots a) (candidates of a person with the limit - 1)
 
 Chances are taken to be alike for all people and to stay as they are. They do not quite: the more people there are, the
@@ -65,6 +65,7 @@ class Estimate:
     tries: float  # candidates of a person, without a limit
     slots: float
     candidates: float
+    drawn: float  # candidates, with those that a round holds beyond the person's last
     seconds: float
     disk_bytes: float
 
@@ -73,22 +74,32 @@ class Estimate:
         return {name: _finite(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
-def estimate(plan: Plan, tally: Tally, seconds: float, pair_bytes: float, spare: float = 1.0) -> Estimate:
-    """seconds: that the tally took. pair_bytes: of a pair's files. spare: disk that is needed while the dataset is put
-    together, as a multiple of its pictures (generation.layouts)."""
-    first, later = _rate(tally.first), _rate(tally.later)
-    return _expected(plan, first, later, seconds / max(1, tally.candidates), pair_bytes * spare)
+def estimate(plan: Plan, tally: Tally, each: float = 0.0, pair_bytes: float = 0.0, spare: float = 1.0) -> Estimate:
+    """each: seconds that a candidate takes to be drawn and judged. pair_bytes: of a pair's files. spare: disk that is
+    needed while the dataset is put together, as a multiple of its pictures (generation.layouts)."""
+    return _expected(plan, _rate(tally.first), _rate(tally.later), each, pair_bytes * spare)
 
 
-def _expected(plan: Plan, first: float, later: float, seconds: float, pair_bytes: float) -> Estimate:
-    wanted = plan.samples_per_id - 1
+def _expected(plan: Plan, first: float, later: float, each: float = 0.0, pair_bytes: float = 0.0) -> Estimate:
+    wanted, most = plan.samples_per_id - 1, min(plan.tries - 1, MOST_TRIES)
     completed = float(stats.binom.sf(wanted - 1, plan.tries - 1, later)) if wanted else 1.0
-    tries = 1 + (wanted / later if later else math.inf if wanted else 0)
     slots = plan.ids / (first * completed) if first * completed else math.inf
-    unfinished = stats.binom.cdf(wanted - 1, np.arange(min(plan.tries - 1, MOST_TRIES)), later)  # after so many tries
-    candidates = slots + slots * first * float(unfinished.sum()) if math.isfinite(slots) else math.inf
-    disk = plan.ids * plan.samples_per_id * pair_bytes + candidates * MANIFEST_BYTES
-    return Estimate(first, later, completed, tries, slots, candidates, candidates * seconds, disk)
+    unfinished = stats.binom.cdf(wanted - 1, np.arange(most), later)  # after so many later candidates
+    judged = float(unfinished.sum())
+    drawn = float(sum(unfinished[t] * min(plan.round_size, most - t) for t in range(0, most, plan.round_size)))
+    people = slots * first if math.isfinite(slots) else 0.0
+    candidates = slots + people * judged
+    return Estimate(
+        first_rate=first,
+        later_rate=later,
+        completed=completed,
+        tries=1 + (wanted / later if later else math.inf if wanted else 0),
+        slots=slots,
+        candidates=candidates,
+        drawn=slots + people * drawn,
+        seconds=each * (slots + people * drawn) if each else 0.0,
+        disk_bytes=plan.ids * plan.samples_per_id * pair_bytes + candidates * MANIFEST_BYTES,
+    )
 
 
 def infeasible(plan: Plan, tally: Tally) -> str:
@@ -97,13 +108,13 @@ def infeasible(plan: Plan, tally: Tally) -> str:
     Says nothing before ENOUGH_CANDIDATES of a kind, and ENOUGH_PEOPLE for later ones, have been judged.
     """
     first, later = upper_bound(*_passed(tally.first)), upper_bound(*_passed(tally.later))
-    best = _expected(plan, first, 1.0, 0.0, 0.0)
+    best = _expected(plan, first, 1.0)
     if _number(tally.first) >= ENOUGH_CANDIDATES and best.slots > plan.max_slots:
         return (
             f"--max-slots: {plan.ids:,} identities need about {_about(best.slots)} people to be tried or more, but "
             f"{plan.max_slots:,} are allowed: {_of(tally.first, 'first samples')} passed; {_blame(tally.first)}"
         )
-    best = _expected(plan, 1.0, later, 0.0, 0.0)
+    best = _expected(plan, 1.0, later)
     enough = _number(tally.later) >= ENOUGH_CANDIDATES and len(tally.people) >= min(ENOUGH_PEOPLE, plan.ids)
     if enough and best.tries > plan.tries:
         return (

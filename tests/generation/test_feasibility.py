@@ -18,8 +18,8 @@ def tally(first=(), later=(), people=10):
 
 def test_by_hand():
     """Half of the first samples and a fifth of the later ones pass; tries are no limit: a person takes 1 + 3 * 5."""
-    plan = Plan(ids=10, samples_per_id=4, tries=10_000, max_slots=100)
-    found = estimate(plan, tally({KEPT: 20, "face": 20}, {KEPT: 12, "same": 48}), seconds=50, pair_bytes=1000)
+    plan = Plan(ids=10, samples_per_id=4, tries=10_000, max_slots=100, round_size=1)
+    found = estimate(plan, tally({KEPT: 20, "face": 20}, {KEPT: 12, "same": 48}), each=0.5, pair_bytes=1000)
     assert (found.tries, found.completed, found.slots) == (16, 1.0, 20)
     assert found.candidates == pytest.approx(20 + 10 * 15)
     assert found.seconds == pytest.approx(0.5 * 170)
@@ -28,14 +28,14 @@ def test_by_hand():
 
 def test_by_playing_it_out():
     """Whole runs with a limit on tries, candidate by candidate."""
-    plan = Plan(ids=20, samples_per_id=4, tries=14, max_slots=10**6)
+    plan = Plan(ids=20, samples_per_id=4, tries=14, max_slots=10**6, round_size=5)
     first, later = 0.4, 0.25
     rng = np.random.default_rng(0)
-    slots, candidates = [], []
+    slots, candidates, drawn = [], [], []
     for _ in range(400):
-        done = used = judged = 0
+        done = used = judged = rendered = 0
         while done < plan.ids:
-            used, judged = used + 1, judged + 1
+            used, judged, rendered = used + 1, judged + 1, rendered + 1
             if rng.random() >= first:
                 continue
             samples, tries = 1, 1
@@ -43,20 +43,23 @@ def test_by_playing_it_out():
                 tries += 1
                 samples += rng.random() < later
             judged += tries - 1
+            rendered += min(-(-(tries - 1) // plan.round_size) * plan.round_size, plan.tries - 1)
             done += samples == plan.samples_per_id
         slots.append(used)
         candidates.append(judged)
-    found = estimate(plan, tally({KEPT: 40, "face": 60}, {KEPT: 25, "same": 75}), 1.0, 1.0)
+        drawn.append(rendered)
+    found = estimate(plan, tally({KEPT: 40, "face": 60}, {KEPT: 25, "same": 75}))
     assert found.slots == pytest.approx(np.mean(slots), rel=0.03)
     assert found.candidates == pytest.approx(np.mean(candidates), rel=0.03)
+    assert found.drawn == pytest.approx(np.mean(drawn), rel=0.03)
 
 
 def test_nothing_passed_yet():
     plan = Plan(ids=10, samples_per_id=4)
-    assert estimate(plan, tally({"face": 5}), 1.0, 1.0).as_dict()["slots"] is None
-    nothing = estimate(plan, tally(), 0.0, 0.0)
+    assert estimate(plan, tally({"face": 5}), 1.0).as_dict()["slots"] is None
+    nothing = estimate(plan, tally())
     assert nothing.slots == 10 and nothing.candidates == pytest.approx(40)
-    one_each = estimate(Plan(ids=10, samples_per_id=1), tally({KEPT: 1}), 1.0, 1.0)
+    one_each = estimate(Plan(ids=10, samples_per_id=1), tally({KEPT: 1}))
     assert (one_each.tries, one_each.candidates, one_each.completed) == (1, 10, 1.0)
 
 
