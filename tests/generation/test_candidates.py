@@ -35,6 +35,8 @@ def test_a_part_of_a_chunk_equals_the_whole():
     np.testing.assert_array_equal(part.embeddings["vis"], whole.embeddings["vis"][:3])
     np.testing.assert_array_equal(part.faces.points, whole.faces.points[:3])
     np.testing.assert_allclose(np.linalg.norm(whole.embeddings["vis"], axis=1), 1, rtol=1e-6)
+    raw = fakes.fake_embed(whole.pictures["vis"]).astype(np.float64)
+    np.testing.assert_allclose(whole.embeddings["vis"] * whole.norms["vis"][:, None], raw, atol=1e-5)
 
 
 def test_detection_only_where_asked_and_where_there_is_a_detector():

@@ -37,6 +37,24 @@ def test_frontal_rule():
     assert verdicts.tolist() == [True, True, False, False, False, False, False]
 
 
+def test_sharpness_by_hand():
+    # One bright pixel of 16 in the middle of 5 x 5: the nine inner Laplacians are -64 there, 16 beside it, 0 across.
+    picture = np.zeros((1, 3, 5, 5), dtype=np.uint8)
+    picture[:, :, 2, 2] = 16
+    laplacians = np.array([0, 16, 0, 16, -64, 16, 0, 16, 0])
+    assert rules.sharpness(picture) == pytest.approx([laplacians.var()])
+    # Grey is the mean of the channels; a plane has no Laplacian; a picture without an inside has no sharpness.
+    picture[:, 1:] = 0
+    assert rules.sharpness(picture) == pytest.approx([laplacians.var() / 9])
+    plane = np.broadcast_to(np.arange(8, dtype=np.uint8), (2, 1, 8, 8))
+    assert rules.sharpness(plane).tolist() == [0, 0]
+    assert rules.sharpness(plane[..., :2]).tolist() == [0, 0]
+
+
+def test_quality_rule():
+    assert rules.is_good([19.9, 20.0, 25.0, np.nan], 20.0).tolist() == [False, True, True, False]
+
+
 def test_private_rule_looks_at_every_real_feature():
     real = at_angles(0, 10, 100)
     judged = rules.is_private(at_angles(61, 160, 69), real, unique=0.5)
