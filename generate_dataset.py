@@ -17,10 +17,12 @@ import torch
 
 from dnnlib.cli import Command, option
 from dnnlib.files import FolderLock, read_json
-from generation import inputs, pipeline, writers
+from generation import inputs, pipeline, storage, writers
 from generation.candidates import CandidateMaker
+from generation.encoding import DEFAULT_QUALITY, FULL_COLOUR_FROM, Encoder, default_workers
+from generation.encoding import FORMATS as IMAGE_FORMATS
 from generation.identity_sampling import KINDS, build_sampler
-from generation.layouts import FolderLayout
+from generation.layouts import FORMATS
 from generation.networks import detector_of, embedder_of, renderer_of
 from generation.parts import Parts
 from generation.privacy_diversity import MIN_FACE_PROBABILITY, Rules, unit_rows
@@ -28,7 +30,7 @@ from generation.records import Plan
 from generation.references import Stopped
 from generation.selection import Selection
 from generation.summary import table
-from torch_utils.distributed import everywhere, from_rank_zero, pick_device, rank
+from torch_utils.distributed import everywhere, from_rank_zero, local_size, pick_device, rank
 from torch_utils.feature_file import FeatureSet
 from torch_utils.launch import find_world, launch
 from torch_utils.memory import keep_freed_memory
@@ -142,6 +144,32 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
     is_flag=True,
     help="Take the absolute value of the cosine in the private and unique rules, as the original did.",
 )
+@option(
+    "--format",
+    type=click.Choice(FORMATS),
+    default="folder",
+    help="How the dataset lies on disk: VIS/ and NIR/ with a folder a person, ArcBiFaceGAN's tree, WebDataset shards "
+    "of 100 people, or RecordIO.",
+)
+@option("--image-format", type=click.Choice(IMAGE_FORMATS), default="png", help="Files of the pictures.")
+@option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    help=f"Quality of JPEG; colour has its full resolution from {FULL_COLOUR_FROM} on.  [default: {DEFAULT_QUALITY}]",
+)
+@option(
+    "--previews",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Draw the samples of the first N people small, VIS over NIR, into previews/.",
+)
+@option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that encode pictures while the next ones are drawn. Changes nothing in the dataset.  "
+    "[default: none on a CPU, beside a GPU as many as keep up]",
+)
 @option("--no-privacy-check", is_flag=True, help="Do not compare with real people.")
 @option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
 @option("--gpus", type=int, help="Processes, each on a GPU of its own. [default: 1, or what torchrun has started]")
@@ -165,6 +193,7 @@ class Job(NamedTuple):
     plan: Plan
     files: inputs.Files
     checked: inputs.Inputs
+    stored: storage.Storage
     settings: dict[str, Any]
 
 
@@ -175,6 +204,7 @@ def prepare(options: dict[str, Any]) -> Job | None:
     files = inputs.Files(**{name: options[name] for name in inputs.Files._fields})
     checked = inputs.check_inputs(files, options["identities"], privacy_check)
     plan = build_plan(options)
+    stored = storage.choose(options["format"], options["image_format"], options["quality"], options["previews"], plan)
     chosen = {name: options[name] for name in ("seed", "truncation", "noise_mode", "identities")}
     settings = pipeline.settings_of(
         plan,
@@ -183,6 +213,7 @@ def prepare(options: dict[str, Any]) -> Job | None:
         **chosen,
         feature_norm=checked.feature_norm,
         privacy_check=privacy_check,
+        storage=stored,
     )
     outdir = Path(options["outdir"])
     if writers.inspect(outdir, settings, options["overwrite"]) is writers.State.FINISHED:
@@ -192,20 +223,22 @@ def prepare(options: dict[str, Any]) -> Job | None:
         print(f"Warning: {warning}", file=sys.stderr)
     for line in checked.lines:
         print(line)
-    return Job(options, plan, files, checked, settings)
+    return Job(options, plan, files, checked, stored, settings)
 
 
 def work(job: Job, stop: StopSignals) -> None:
     """Generates; called by every process. Rank 0 alone prints."""
     keep_freed_memory()
     options, outdir = job.options, Path(job.options["outdir"])
-    device, networks, real = everywhere(partial(_open, job))
-    with contextlib.closing(FolderLock()) as lock:
+    device = everywhere(partial(pick_device, options["device"]))
+    workers = default_workers(device.type, local_size()) if options["workers"] is None else options["workers"]
+    with contextlib.closing(FolderLock()) as lock, Encoder(job.stored.encoding, workers) as encoder:
+        networks, real = everywhere(partial(_open, job, device))
         state = from_rank_zero(partial(writers.claim, outdir, job.settings, options["overwrite"], lock))
         if state is writers.State.FINISHED:
             return  # another run has done it in the meantime
         everywhere(partial(writers.check_shared, outdir, from_rank_zero(partial(writers.leave_token, outdir))))
-        selection = build_selection(job, networks, real, device, stop)
+        selection = build_selection(job, networks, real, device, encoder, stop)
         try:
             made = pipeline.generate(selection, outdir, job.settings, job.checked.warnings)
         except Stopped:
@@ -226,10 +259,9 @@ def told(summary: dict[str, Any], outdir: Path, before: str = "") -> str:
     return f"{before}{table(summary)}\nReport: {outdir / writers.REPORT}"
 
 
-def _open(job: Job) -> tuple[torch.device, inputs.Networks, list[FeatureSet]]:
-    """This process's device and its view of the inputs, which `prepare` has checked."""
-    device = pick_device(job.options["device"])
-    return device, inputs.load_networks(job.files, device), inputs.load_real(job.files)
+def _open(job: Job, device: torch.device) -> tuple[inputs.Networks, list[FeatureSet]]:
+    """This process's view of the inputs, which `prepare` has checked."""
+    return inputs.load_networks(job.files, device), inputs.load_real(job.files)
 
 
 def build_plan(options: dict[str, Any]) -> Plan:
@@ -241,7 +273,12 @@ def build_plan(options: dict[str, Any]) -> Plan:
 
 
 def build_selection(
-    job: Job, networks: inputs.Networks, real: Sequence[FeatureSet], device: torch.device, stop: StopSignals
+    job: Job,
+    networks: inputs.Networks,
+    real: Sequence[FeatureSet],
+    device: torch.device,
+    encoder: Encoder,
+    stop: StopSignals,
 ) -> Selection:
     """Networks, sampler and filter put together."""
     options, plan, generator = job.options, job.plan, networks.generator
@@ -253,14 +290,15 @@ def build_selection(
         chunk=plan.round_size,
         latent_size=generator.z_dim,
         embedded=("vis", *plan.rules.checked),
+        stored=encoder.stored,
     )
     features = real[0].features if real else None
     sampler = build_sampler(options["identities"], options["seed"], job.checked.feature_norm, features, generator.c_dim)
     compared = [] if options["no_privacy_check"] else [some.features for some in real]
     nobody = np.empty((0, generator.c_dim), dtype=np.float32)
     rows = Gallery.of(unit_rows(np.concatenate([nobody, *compared])), device)
-    parts, layout = Parts(options["outdir"]), FolderLayout(options["outdir"])
-    return Selection(plan, job.checked.thresholds, rows, sampler, maker, parts, layout, stop=stop)
+    parts, layout = Parts(options["outdir"]), job.stored.build(options["outdir"], plan)
+    return Selection(plan, job.checked.thresholds, rows, sampler, maker, parts, layout, encoder, stop=stop)
 
 
 if __name__ == "__main__":

@@ -247,9 +247,7 @@ def _place(pairs: PairedTree, spectrum: str, name: str, target: Path, copy: bool
 def _write_manifest(root: Path, source: Source, found: Filtered) -> None:
     lines = []
     for name, record in zip(source.names, found.records, strict=True):
-        line = writers.manifest_line(record)
-        if record.verdict == KEPT:
-            line |= picture_paths(record, name)
+        line = writers.manifest_line(record, picture_paths(record, name) if record.verdict == KEPT else None)
         line |= {f"source_{spectrum}": tree.place(name) for spectrum, tree in source.pairs.trees.items()}
         line["verdict"] = line.pop("verdict")  # stands last
         lines.append(json.dumps(line) + "\n")

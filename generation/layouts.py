@@ -33,9 +33,11 @@ Places = dict[str, str]  # spectrum -> where the picture lies below OUT; of pack
 
 
 class Layout(Protocol):
-    """A format. spare: disk that the finished pictures take while they are put together, as a multiple of their own."""
+    """A format."""
 
-    spare: float
+    @property
+    def spare(self) -> float:
+        """Disk that the finished pictures take while they are put together, as a multiple of their own."""
 
     def add(self, identity: int, samples: Sequence[Encoded]) -> None:
         """The pairs of a complete person. In any process and any order; a killed run may add a person again."""

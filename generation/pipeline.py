@@ -10,6 +10,7 @@ from typing import Any
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json
 from generation import writers
+from generation.datasheet import DATASHEET, build_datasheet
 from generation.finished import Finished
 from generation.privacy_diversity import KEPT
 from generation.progress_line import ProgressLine
@@ -17,6 +18,7 @@ from generation.records import Plan, Record
 from generation.references import Stopped
 from generation.report import MOST_HERO, ReportData, build_report
 from generation.selection import Selection
+from generation.storage import Storage
 from generation.summary import Counts, explain_shortfall, score, summarise
 from generation.thresholds import Thresholds
 from torch_utils.distributed import rank
@@ -34,6 +36,7 @@ def settings_of(
     identities: str,
     feature_norm: float,
     privacy_check: bool,
+    storage: Storage,
 ) -> dict[str, Any]:
     """settings.json: everything that the dataset depends on, and nothing that it does not (--batch)."""
     return {
@@ -51,6 +54,7 @@ def settings_of(
         "max_slots": plan.max_slots,
         **plan.rules.as_dict(),
         "privacy_check": privacy_check,
+        **storage.record(),
         **sources,
         "thresholds": thresholds.as_dict(),
     }
@@ -73,20 +77,22 @@ def generate(
     counts, notices = Counts(), [*warnings]
     records = counts.seen(_until(selection.stop, finished.records()))
     if outcome.people:
-        writers.write_manifest(outdir, records)
+        selection.layout.finish(list(outcome.people))
+        writers.write_manifest(outdir, records, selection.layout)
     if outcome.shortfall:
         deque(records, maxlen=0)  # counted all the same
         notices.append(explain_shortfall(outcome, counts, selection.plan))
     if not outcome.people:
         raise UserError(f"--ids: {notices[-1]}")
-    selection.layout.finish(list(outcome.people))
     scores = score(finished, counts)
     summary = summarise(outcome, counts, scores, selection.thresholds, selection.parts.seconds)
     root = Path(outdir)
-    writers.write_description(root, settings, len(outcome.people), counts.verdicts[KEPT])
+    writers.write_description(root, settings, list(outcome.people), counts.verdicts[KEPT])
     shown = [finished.person(identity) for identity in list(outcome.people)[:MOST_HERO]]
-    page = build_report(ReportData(root, settings, summary, selection.thresholds, shown, scores, notices))
-    atomic_write_bytes(root / writers.REPORT, page.encode())
+    data = ReportData(selection.layout, settings, summary, selection.thresholds, shown, scores, notices)
+    atomic_write_bytes(root / writers.REPORT, build_report(data).encode())
+    datasheet = build_datasheet(settings, summary, selection.thresholds, notices)
+    atomic_write_bytes(root / DATASHEET, datasheet.encode())
     atomic_write_json(root / writers.SUMMARY, summary)  # the last file: the run is finished
     selection.parts.discard()
     return summary, notices

@@ -9,19 +9,18 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from generation import page
+from generation.encoding import decode
+from generation.layouts import Layout
 from generation.plots import Limit, Series, histogram
 from generation.privacy_diversity import Rule
 from generation.records import Person
 from generation.summary import RULE_WORDS, Scores
 from generation.thresholds import Thresholds
-from generation.writers import picture_paths
-from torch_utils.image_tree import decode_image
 from torch_utils.images import image_grid
 from torch_utils.spectra import SPECTRA
 
@@ -35,7 +34,7 @@ TILE = 100  # CSS pixels that a picture in the grid has at least on a wide scree
 class ReportData:
     """All that the page shows. settings: settings.json; summary: summary.json; notices: warnings in plain words."""
 
-    outdir: Path
+    layout: Layout  # whose pictures are all there
     settings: dict[str, Any]
     summary: dict[str, Any]
     thresholds: Thresholds
@@ -47,7 +46,7 @@ class ReportData:
 def build_report(data: ReportData) -> str:
     """The page as HTML text."""
     summary, settings = data.summary, data.settings
-    shown = [_pictures(data.outdir, person) for person in data.people[:MOST_PEOPLE]]
+    shown = [_pictures(data.layout, person) for person in data.people[:MOST_PEOPLE]]
     crisp = shown[0]["vis"].shape[1] < page.CRISP_BELOW
     columns = min(MOST_COLUMNS, settings["samples_per_id"])
     people, pairs = summary["identities_kept"], summary["pairs_kept"]
@@ -82,18 +81,16 @@ def build_report(data: ReportData) -> str:
 # Pictures.
 
 
-def _pictures(outdir: Path, person: Person) -> dict[str, page.Pixels]:
+def _pictures(layout: Layout, person: Person) -> dict[str, page.Pixels]:
     """The first samples of a person, by spectrum: uint8 [S, H, W, C], no larger than LARGEST_SIDE."""
     count = min(len(person.embeddings["vis"]), MOST_SAMPLES)
     return {
-        name: np.stack([_read(outdir, person.identity, sample, name) for sample in range(count)]) for name in SPECTRA
+        name: np.stack([_read(layout, person.identity, sample, name) for sample in range(count)]) for name in SPECTRA
     }
 
 
-def _read(outdir: Path, identity: int, sample: int, spectrum: str) -> page.Pixels:
-    path = picture_paths(identity, sample)[spectrum]
-    mode = SPECTRA[spectrum].mode
-    return page.shrunk(decode_image((outdir / path).read_bytes(), mode, path))
+def _read(layout: Layout, identity: int, sample: int, spectrum: str) -> page.Pixels:
+    return page.shrunk(decode(layout.read(identity, sample, spectrum), spectrum).transpose(1, 2, 0))
 
 
 def _hero(data: ReportData) -> dict[str, page.Pixels]:
@@ -104,7 +101,7 @@ def _hero(data: ReportData) -> dict[str, page.Pixels]:
     rows = max(row for row in range(1, 5) if row == 1 or len(places) // row >= 3 * row)
     columns = len(places) // rows
     return {
-        name: image_grid(np.stack([_read(data.outdir, *place, name) for place in places[: rows * columns]]), columns)
+        name: image_grid(np.stack([_read(data.layout, *place, name) for place in places[: rows * columns]]), columns)
         for name in SPECTRA
     }
 

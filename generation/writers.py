@@ -20,7 +20,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -36,17 +36,28 @@ from dnnlib.files import (
     make_folder,
     read_json,
 )
+from generation.datasheet import DATASHEET
+from generation.layouts import PACKED, Layout, Places, packed_file
 from generation.parts import PARTS
+from generation.previews import PREVIEWS
 from generation.privacy_diversity import KEPT
 from generation.records import Record
-from torch_utils.description import DESCRIPTION, describe
+from torch_utils.description import DESCRIPTION, describe, describe_packed
 from torch_utils.distributed import rank
 from torch_utils.spectra import SPECTRA
 
 MADE_BY = "generate_dataset.py"
 SETTINGS, MANIFEST, SUMMARY, REPORT = "settings.json", "manifest.jsonl", "summary.json", "report.html"
+ENDS = ("tar.json", "rec", "idx", "rec.json")
 FOLDERS = [spectrum.folder for spectrum in SPECTRA.values()]
-OURS = (*FOLDERS, SETTINGS, MANIFEST, DESCRIPTION, SUMMARY, REPORT, PARTS)
+PICTURES = (
+    *FOLDERS,
+    "id_[0-9]*",
+    f"{PACKED}-[0-9]*.tar",
+    *(f"{PACKED}.{end}" for end in ENDS),
+    PREVIEWS,
+)  # all layouts
+OURS = (PARTS, SUMMARY, REPORT, DATASHEET, DESCRIPTION, MANIFEST, *PICTURES, SETTINGS)  # patterns, as they are deleted
 TOKEN = "token"  # among the parts
 DECIMALS = 6  # of similarities in the manifest: beyond what float32 embeddings hold
 
@@ -96,11 +107,12 @@ def begin(outdir: StrPath, settings: dict[str, Any], state: State) -> None:
     """Make the folder this run's own: a NEW one is emptied of an older run's files and gets its settings.json."""
     root = Path(outdir)
     if state is State.NEW and root.exists():
-        for name in OURS[::-1]:  # the parts and the summary first, the settings after them
-            if (root / name).is_dir():
-                shutil.rmtree(root / name)
-            else:
-                (root / name).unlink(missing_ok=True)
+        for pattern in OURS:  # the parts and the summary first, the settings after them
+            for path in sorted(root.glob(pattern)):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
     if state is State.NEW:
         make_folder(root, "--outdir")
         atomic_write_json(root / SETTINGS, settings)
@@ -159,34 +171,41 @@ def _is_left_over(path: Path) -> bool:
 # The dataset.
 
 
-def picture_paths(identity: int, sample: int) -> dict[str, str]:
-    """Spectrum -> path relative to the output folder."""
-    return {name: f"{spectrum.folder}/{identity}/{sample}.png" for name, spectrum in SPECTRA.items()}
-
-
-def manifest_line(record: Record) -> dict[str, Any]:
-    """A record as it stands in manifest.jsonl: files for a kept pair only, null for what was not compared."""
+def manifest_line(record: Record, places: Places | None = None) -> dict[str, Any]:
+    """A record as it stands in manifest.jsonl: places for a kept pair only, null for what was not compared."""
     line: dict[str, Any] = {key: getattr(record, key) for key in ("identity", "sample", "slot", "seed")}
-    if record.verdict == KEPT:
-        assert record.identity is not None and record.sample is not None, "a kept pair has its place"
-        line |= picture_paths(record.identity, record.sample)
+    line |= places or {}
     for key in ("sim_reference", "max_sim_real", "max_sim_other", "max_sim_same"):
         value = getattr(record, key)
         line[key] = None if value is None or not math.isfinite(value) else round(float(value), DECIMALS)
     return {**line, "verdict": record.verdict}
 
 
-def write_manifest(outdir: StrPath, records: Iterable[Record]) -> None:
-    """OUT/manifest.jsonl, atomically, a line at a time."""
+def write_manifest(outdir: StrPath, records: Iterable[Record], layout: Layout) -> None:
+    """OUT/manifest.jsonl, atomically, a line at a time. layout: which has been finished."""
+
+    def places(record: Record) -> Places | None:
+        if record.verdict != KEPT:
+            return None
+        assert record.identity is not None and record.sample is not None, "a kept pair has its place"
+        return layout.places(record.identity, record.sample)
+
     with atomic_path(Path(outdir) / MANIFEST) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        file.writelines(json.dumps(manifest_line(record)) + "\n" for record in records)
+        file.writelines(json.dumps(manifest_line(record, places(record))) + "\n" for record in records)
 
 
-def write_description(outdir: StrPath, settings: dict[str, Any], people: int, pairs: int) -> None:
-    """OUT/dataset.json, atomically; the alignment is that of the generator's pictures, as far as it is known."""
+def write_description(outdir: StrPath, settings: dict[str, Any], identities: Sequence[int], pairs: int) -> None:
+    """OUT/dataset.json, atomically, and what lies beside a packed file; the alignment is that of the generator's
+    pictures, as far as it is known."""
+    root, layout = Path(outdir), settings["layout"]
     description: dict[str, Any] = {
-        **describe(settings["generator"].get("resolution"), people, pairs),
+        **describe(settings["generator"].get("resolution"), len(identities), pairs),
         "resize": "generated",
+        "format": layout,
         **{key: settings[key] for key in ("alignment", "alignment_points") if key in settings},
     }
-    atomic_write_json(Path(outdir) / DESCRIPTION, description)
+    if packed := packed_file(layout):
+        people = [str(identity) for identity in identities]
+        beside = describe_packed(layout, settings["made_by"], description, pairs, people)
+        atomic_write_json(root / f"{packed}.json", beside)
+    atomic_write_json(root / DESCRIPTION, description)

@@ -40,6 +40,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0)) if is_running() else 0
 
 
+def local_size() -> int:
+    """How many processes work together on this machine: torchrun says so, without it all are here."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if is_running() else 1
+
+
 # ----------------------------------------------------------------------------
 # Devices.
 

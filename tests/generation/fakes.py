@@ -15,6 +15,7 @@ from generation.layouts import FolderLayout
 from generation.parts import Parts
 from generation.records import Plan
 from generation.selection import Selection
+from generation.storage import Storage
 from generation.thresholds import Thresholds
 from torch_utils.search import Gallery
 
@@ -89,7 +90,7 @@ def make_selection(outdir, *, seed=0, spread=0.15, real=None, thresholds=THRESHO
 SOURCES = {
     "generator": {"name": "g", "sha256": "0" * 64},
     "recognition_model": {"name": "r", "fingerprint": "fake"},
-    "real_features": {"name": "f", "count": 30, "people": 30},
+    "real_features": {"name": "f", "sha256": "1" * 64, "count": 30, "people": 30},
     "detector": "fake",
 }
 
@@ -105,6 +106,7 @@ def settings_of(selection):
         identities="random",
         feature_norm=4.0,
         privacy_check=True,
+        storage=Storage(),
     )
 
 

@@ -80,3 +80,47 @@ def test_a_manifest_that_lies_is_found(files, copy, capsys):  # noqa: F811
     (copy / "manifest.jsonl").write_text("\n".join(text) + "\n")
     status, out = check(files, copy, capsys)
     assert status == 1 and "BROKEN   manifest: VIS/0/0.png: max_sim_real -0.5, not" in out
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"format": "original", "previews": 2},
+        {"format": "webdataset", "image_format": "jpg", "quality": 60},
+        {"format": "rec", "workers": 1},
+        {"image_format": "jpg"},
+    ],
+)
+def test_every_format_is_right_and_has_its_report_and_datasheet(files, chosen, tmp_path, capsys):  # noqa: F811
+    outdir = tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        generate_dataset.main(arguments(files, outdir, **chosen))
+    assert ended.value.code == 0
+    status, out = check(files, outdir, capsys)
+    assert status == 0, out
+    assert (outdir / "report.html").read_text().count("data:image/png") >= 2 * 6
+    settings, dataset = (json.loads((outdir / f"{name}.json").read_text()) for name in ("settings", "dataset"))
+    format, suffix = chosen.get("format", "folder"), chosen.get("image_format", "png")
+    assert (settings["layout"], settings["image_format"], dataset["format"]) == (format, suffix, format)
+    assert f"| layout | {format} |" in (outdir / "datasheet.md").read_text()
+    assert len(list(outdir.glob("previews/*.jpg"))) == chosen.get("previews", 0)
+
+
+def test_overwrite_leaves_nothing_of_another_format(files, tmp_path, capsys):  # noqa: F811
+    outdir = tmp_path / "out"
+    for changes in ({"format": "webdataset", "previews": 1}, {"format": "rec", "overwrite": True}):
+        with pytest.raises(SystemExit) as ended:
+            generate_dataset.main(arguments(files, outdir, **changes))
+        assert ended.value.code == 0, capsys.readouterr().err
+    assert sorted(path.name for path in outdir.iterdir()) == [
+        *("dataset.json", "datasheet.md", "manifest.jsonl", "pairs.idx", "pairs.rec", "pairs.rec.json"),
+        *("report.html", "settings.json", "summary.json"),
+    ]
+
+
+def test_quality_is_jpegs(files, tmp_path, capsys):  # noqa: F811
+    with pytest.raises(SystemExit) as ended:
+        generate_dataset.main(arguments(files, tmp_path / "out", quality=80))
+    assert ended.value.code == 2 and capsys.readouterr().err == (
+        "Error: --quality: goes with --image-format jpg; a PNG loses nothing\n"
+    )

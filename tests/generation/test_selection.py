@@ -13,6 +13,7 @@ import pytest
 from dnnlib.files import atomic_write_bytes
 from generation import layouts, parts, writers
 from generation.candidates import Candidates
+from generation.datasheet import DATASHEET
 from generation.finished import Finished
 from generation.privacy_diversity import KEPT, USUAL, Rule
 from generation.summary import Counts, explain_shortfall
@@ -84,7 +85,14 @@ def test_the_folder_holds_what_the_manifest_says_and_nothing_else(finished):
     outdir, _, lines = finished
     named = {line[name] for line in lines if line["verdict"] == KEPT for name in ("vis", "nir")}
     found = {path.relative_to(outdir).as_posix() for path in outdir.rglob("*") if path.is_file()}
-    assert found == named | {writers.MANIFEST, DESCRIPTION, writers.SUMMARY, writers.REPORT, writers.SETTINGS}
+    assert found == named | {
+        writers.MANIFEST,
+        DESCRIPTION,
+        writers.SUMMARY,
+        writers.REPORT,
+        writers.SETTINGS,
+        DATASHEET,
+    }
     assert "VIS/0/0.png" in named and "NIR/7/4.png" in named
     vis = decode_image((outdir / "VIS/3/2.png").read_bytes(), "RGB", "vis")
     nir = decode_image((outdir / "NIR/3/2.png").read_bytes(), "L", "nir")

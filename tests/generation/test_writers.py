@@ -9,6 +9,7 @@ import pytest
 
 from dnnlib.errors import UserError
 from generation import writers
+from generation.layouts import FolderLayout
 from generation.privacy_diversity import KEPT
 from generation.records import Record
 from generation.writers import State
@@ -65,7 +66,7 @@ def test_foreign_folders_are_never_touched(tmp_path):
 def test_manifest_lines_by_hand(tmp_path):
     kept = Record(4, 17, KEPT, 2, 3, 0.81234567, -np.inf, 0.25, None)
     refused = Record(5, 0, "private", max_sim_real=0.9)
-    writers.write_manifest(tmp_path, [kept, refused])
+    writers.write_manifest(tmp_path, [kept, refused], FolderLayout(tmp_path))
     lines = [json.loads(line) for line in (tmp_path / writers.MANIFEST).read_text().splitlines()]
     assert lines[0] == {
         "identity": 2,
