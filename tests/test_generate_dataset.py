@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ from generation.networks import renderer_of
 from generation.thresholds import from_moments, save_thresholds
 from tests.training import released
 from torch_utils.feature_file import FeatureSet, load_features, save_features
+from torch_utils.image_tree import decode_image
 from torch_utils.streams import stream
 from training.generator import Generator
 from training.snapshots import save_generator
@@ -47,6 +52,14 @@ def files(tmp_path_factory):
     save_features(folder / "one.safetensors", FeatureSet(features[::3], names[::3], mark, mode="one"))
     save_features(folder / "other.safetensors", FeatureSet(features, names, "f" * 16))
     save_features(folder / "real.json", FeatureSet(features, names, mark))
+    save_features(folder / "nir.safetensors", FeatureSet(-features, names, mark, spectrum="nir"))
+    one_way = features[:1] * rng.uniform(1, 2, size=(18, 1)).astype(np.float32)
+    save_features(folder / "constant.safetensors", FeatureSet(one_way, names, mark))
+    save_features(folder / "alike.safetensors", FeatureSet(np.tile(features[:3], (6, 1)), names, mark))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    save_features(folder / "unit.json", FeatureSet(unit, names, mark))
+    (folder / "nan.json").write_text(json.dumps({"labels": [["0_0.png", [float("nan")] * 512]]}))
+    (folder / "empty.json").write_text('{"labels": []}')
     save_thresholds(folder / "thresholds.json", thresholds_between(generator, folder / "rec.safetensors", mark))
     save_thresholds(folder / "foreign.json", from_moments(0.7, 0.1, "f" * 16))
     return folder
@@ -180,6 +193,55 @@ def test_fewer_identities_than_wanted_are_said(files, tmp_path, capsys):
     assert "of 40 identities were completed" in (tmp_path / "out/report.html").read_text()
 
 
+def test_normalised_features_are_refused_where_their_length_matters(files, tmp_path, capsys):
+    """The length of a condition is known neither from the network nor from them."""
+    path = released.save(tmp_path / "x.pkl", G_ema=released.generator(16, 512, 512, 16, widths=(16, 8, 4)))
+    line = arguments(files, tmp_path / "out", gen_model=path, real_features=files / "unit.json")
+    status, _, err = run(line, capsys)
+    assert status == 2 and "unit.json: normalised features, all of length 1" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_files_of_real_features_all_count(files, dataset, tmp_path, capsys):
+    """The second file holds the opposite of each feature: under |cos| nothing changes, without it the most similar is
+    another one."""
+    line = arguments(files, tmp_path / "out")
+    status, _, err = run([*line, "--real-features", str(files / "nir.safetensors")], capsys)
+    assert status == 0, err
+    real = json.loads((tmp_path / "out/settings.json").read_text())["real_features"]
+    assert (real["count"], real["people"], real["name"]) == (36, 6, "real.safetensors, nir.safetensors")
+    lines, before = (
+        [json.loads(text)["max_sim_real"] for text in (place / "manifest.jsonl").read_text().splitlines()[:1]]
+        for place in (tmp_path / "out", dataset)
+    )
+    pictures = dataset / "VIS/0/0.png"
+    assert lines[0] >= before[0] and pictures.exists()
+    row = load_features(files / "real.safetensors").features.astype(np.float64)
+    row /= np.linalg.norm(row, axis=1, keepdims=True)
+    model = load_recognition(files / "rec.safetensors")
+    own = embed(model, torch.from_numpy(read(pictures))).astype(np.float64)[0]
+    assert lines[0] == pytest.approx(np.abs(row @ own).max() / np.linalg.norm(own), abs=1e-5)
+
+
+def read(path):
+    """uint8 [1, C, H, W]"""
+    return decode_image(path.read_bytes(), "RGB", "picture").transpose(2, 0, 1)[None].copy()
+
+
+@pytest.mark.slow
+def test_gpus_and_torchrun_give_the_same_bytes(files, dataset, tmp_path):
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    for name, start in {"gpus": [sys.executable], "torchrun": torchrun}.items():
+        line = arguments(files, tmp_path / name, device="cpu", gpus=2 if name == "gpus" else None)
+        command = [*start, str(root / "generate_dataset.py"), *line]
+        done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0 and done.stdout.count("Report: ") == 1, done.stderr[-3000:]
+        for path in [*dataset.glob("*/*/*.png"), dataset / "manifest.jsonl", dataset / "settings.json"]:
+            assert (tmp_path / name / path.relative_to(dataset)).read_bytes() == path.read_bytes()
+
+
 def mark_of(files):
     return load_recognition(files / "rec.safetensors").fingerprint
 
@@ -197,6 +259,12 @@ def mark_of(files):
         ({"thresholds": None, "real_features": "one.safetensors"}, "--thresholds: not given.*features of mode all"),
         ({"thresholds": None, "real_features": None, "no_privacy_check": True}, "--thresholds: needed"),
         ({"real_features": None, "no_privacy_check": True, "identities": "real-like"}, "--identities: real-like needs"),
+        ({"real_features": "constant.safetensors"}, "--real-features: .*all 18 features point the same way"),
+        ({"real_features": "alike.safetensors"}, "--real-features: .*the features of all 6 people are the same"),
+        ({"real_features": "nan.json"}, "--real-features: .*NaN"),
+        ({"real_features": "empty.json"}, "--real-features: .*for 0 names"),
+        ({"gpus": 0}, "--gpus: 0 is not at least 1"),
+        ({"gpus": 2, "device": "cuda:1"}, "--device: cuda:1: 2 processes take a GPU each"),
         ({"ids": 0}, "--ids"),
         ({"device": "cuda:99"}, "--device: cuda:99: "),
         ({"device": "toaster"}, "--device: toaster: no such device"),

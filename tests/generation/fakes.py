@@ -66,9 +66,20 @@ def real_features(count: int = 30, seed: int = 5):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def make_selection(outdir, *, seed=0, spread=0.15, real=None, thresholds=THRESHOLDS, watch=None, detect=True, **plan):
+def make_selection(
+    outdir,
+    *,
+    seed=0,
+    spread=0.15,
+    real=None,
+    thresholds=THRESHOLDS,
+    watch=None,
+    detect=True,
+    maker_class=CandidateMaker,
+    **plan,
+):
     options = {"ids": 8, "samples_per_id": 5, "tries": 20, "round_size": 8, "max_slots": 200, **plan}
-    maker = CandidateMaker(
+    maker = maker_class(
         FakeRenderer(options["round_size"], spread),
         fake_embed,
         fake_detect if detect else None,

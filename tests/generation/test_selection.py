@@ -136,7 +136,7 @@ class Killed(BaseException):
     """Like a signal: nothing in the code under test catches it."""
 
 
-@pytest.mark.parametrize("moment", [0, 1, 2, 4, 7, 9])
+@pytest.mark.parametrize("moment", [0, 1, 2, 4, 7, 9, 10])
 def test_killed_and_started_again_gives_the_same_bytes(finished, tmp_path, monkeypatch, moment):
     outdir = tmp_path / "out"
     calls: Counter[str] = Counter()
