@@ -96,3 +96,10 @@ def table(rows: dict[str, Any]) -> str:
 
     cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{show(value)}</td></tr>" for name, value in rows.items())
     return f"<table>{cells}</table>"
+
+
+def grid(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table with a line of titles; what stands in it comes from files, too, and is escaped."""
+    titles = "".join(f"<th>{html.escape(title)}</th>" for title in head)
+    lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table class="grid"><tr>{titles}</tr>{lines}</table></div>'

@@ -41,11 +41,17 @@ BINS = 60
 
 
 class Series(NamedTuple):
-    """One histogram of a chart. color: a key of COLOR."""
+    """One histogram of a chart. color: a key of COLOR. counts: how often each value is there; None: once."""
 
     label: str
     values: NDArray[np.float64]
     color: str
+    counts: NDArray[np.int64] | None = None
+
+    def shares(self) -> NDArray[np.float64]:
+        """What each value weighs, in %."""
+        counts = np.ones(len(self.values)) if self.counts is None else self.counts
+        return np.asarray(100 * counts / counts.sum())
 
 
 class Limit(NamedTuple):
@@ -55,7 +61,14 @@ class Limit(NamedTuple):
     value: float
 
 
-def histogram(series: Sequence[Series], limits: Sequence[Limit], name: str, stacked: bool = False) -> str:
+def histogram(
+    series: Sequence[Series],
+    limits: Sequence[Limit],
+    name: str,
+    stacked: bool = False,
+    xlabel: str = "cosine similarity",
+    ylabel: str = "% of comparisons",
+) -> str:
     """SVG of overlaid (each normalised to its own share) or stacked (counts) histograms over cosine similarity.
 
     name: names the chart for screen readers and keeps its ids apart from other charts on the page.
@@ -75,7 +88,7 @@ def histogram(series: Sequence[Series], limits: Sequence[Limit], name: str, stac
             )
             axes.set_ylabel("candidates")
         for part in [] if stacked else filled:
-            weights = np.full(len(part.values), 100 / len(part.values))
+            weights = part.shares()
             axes.hist(part.values, bins=list(edges), weights=weights, color=COLOR[part.color], alpha=0.35)
             axes.hist(
                 part.values,
@@ -86,7 +99,7 @@ def histogram(series: Sequence[Series], limits: Sequence[Limit], name: str, stac
                 linewidth=1.4,
                 label=part.label,
             )
-            axes.set_ylabel("% of comparisons")
+            axes.set_ylabel(ylabel)
         top = axes.get_ylim()[1]
         axes.set_ylim(0, top * 1.28)  # room for the names of the limits
         for step, limit in enumerate(sorted(limits, key=lambda limit: limit.value)):
@@ -101,7 +114,7 @@ def histogram(series: Sequence[Series], limits: Sequence[Limit], name: str, stac
                 fontsize=9,
             )
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_xlabel("cosine similarity")
+        axes.set_xlabel(xlabel)
         axes.tick_params(length=0)
         axes.grid(axis="y", color=COLOR["soft"], alpha=0.18, linewidth=0.8)
         axes.set_axisbelow(True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_json, read_json
-from metrics.identity import Curve, OperatingPoint, eer_of, point_at_fmr
+from metrics.identity import OperatingPoint, eer_of, point_at_fmr
 from metrics.score_counts import ScoreCounts, count_scores, curve_of, rates_at
 from metrics.verification import FMRS
 
@@ -120,15 +120,18 @@ def from_scores(
             name: rates_at(mated, nonmated, value)
             for name, value in zip(RULES, (unique, plain.same, plain.repeat), strict=True)
         },
-        fmr_points=_fmr_points(curve, nonmated.total),
+        fmr_points=fmr_points(mated, nonmated),
         warnings=tuple(notes),
     )
 
 
-def _fmr_points(curve: Curve, nonmated: int) -> dict[str, OperatingPoint]:
-    """Those of FMRS that so many non-mated scores can tell."""
-    points = {text: point_at_fmr(curve, fmr) for text, fmr in FMRS.items() if nonmated * fmr >= 1 - 1e-9}
-    return {text: point for text, point in points.items() if np.isfinite(point.threshold)}
+def fmr_points(mated: ScoreCounts, nonmated: ScoreCounts) -> dict[str, OperatingPoint]:
+    """By the text of each of FMRS that the non-mated scores are enough to tell: the lowest threshold with no more, and
+    the rates there. Without mated scores there is no FNMR, and nan stands for it."""
+    curve = curve_of(mated if mated.total else nonmated, nonmated)
+    points = {text: point_at_fmr(curve, fmr) for text, fmr in FMRS.items() if nonmated.total * fmr >= 1 - 1e-9}
+    found = {text: point for text, point in points.items() if np.isfinite(point.threshold)}
+    return found if mated.total else {text: point._replace(fnmr=float("nan")) for text, point in found.items()}
 
 
 # ----------------------------------------------------------------------------

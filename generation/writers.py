@@ -57,7 +57,18 @@ PICTURES = (
     *(f"{PACKED}.{end}" for end in ENDS),
     PREVIEWS,
 )  # all layouts
-OURS = (PARTS, SUMMARY, REPORT, DATASHEET, DESCRIPTION, MANIFEST, *PICTURES, SETTINGS)  # patterns, as they are deleted
+AUDIT = "audit"  # what filter.py audit has found
+OURS = (
+    PARTS,
+    AUDIT,
+    SUMMARY,
+    REPORT,
+    DATASHEET,
+    DESCRIPTION,
+    MANIFEST,
+    *PICTURES,
+    SETTINGS,
+)  # patterns, as they are deleted
 TOKEN = "token"  # among the parts
 DECIMALS = 6  # of similarities in the manifest: beyond what float32 embeddings hold
 

@@ -12,7 +12,7 @@ import numpy as np
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
 from torch_utils.image_tree import ImageTree, split_name
-from torch_utils.original_tree import PLACE, RenamedTree
+from torch_utils.original_tree import PLACE, RenamedTree, open_pairs
 from torch_utils.recordio import RecordPictures
 from torch_utils.spectra import SPECTRA
 from torch_utils.tar_shards import TarPictures
@@ -95,6 +95,22 @@ def open_pictures(path: StrPath, spectrum: str, option: str = "--data") -> Store
     if _holds_shards(place):
         return TarPictures(place, spectrum, option)
     return _open_tree(place, spectrum, option)
+
+
+def open_spectra(path: StrPath, needed: str, option: str = "--data") -> dict[str, StoredPictures]:
+    """The pictures of the spectrum `needed` at `path`, in any form that `open_pictures` reads or as ArcBiFaceGAN's
+    tree; where they lie there as pairs, those of the others too, in the same order.
+
+    Raises UserError, starting with `option`, where there are none.
+    """
+    root = Path(path)
+    if root.is_dir() or root.suffix.lower() == ".zip":
+        names = ImageTree(root, option=option).names
+        ours = all(any(name.startswith(f"{one.folder}/") for name in names) for one in SPECTRA.values())
+        if ours or any(PLACE.fullmatch(name) for name in names):
+            trees = open_pairs(root, option).trees
+            return {name: TreePictures(tree, name, by_folder=False, option=option) for name, tree in trees.items()}
+    return {needed: open_pictures(root, needed, option)}
 
 
 def _holds_shards(place: Path) -> bool:
