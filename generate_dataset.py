@@ -5,6 +5,7 @@ is described in generation.writers.
 """
 
 import contextlib
+import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -25,6 +26,7 @@ from generation.identity_sampling import KINDS, build_sampler
 from generation.layouts import FORMATS
 from generation.networks import detector_of, embedder_of, renderer_of
 from generation.parts import Parts
+from generation.pilot import Pilot, in_words
 from generation.privacy_diversity import MIN_FACE_PROBABILITY, Rules, unit_rows
 from generation.records import Plan
 from generation.references import Stopped
@@ -32,7 +34,7 @@ from generation.selection import Selection
 from generation.summary import table
 from torch_utils.distributed import everywhere, from_rank_zero, local_size, pick_device, rank
 from torch_utils.feature_file import FeatureSet
-from torch_utils.launch import find_world, launch
+from torch_utils.launch import find_world, launch, launchers_place
 from torch_utils.memory import keep_freed_memory
 from torch_utils.search import Gallery
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
@@ -170,6 +172,14 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
     help="Processes that encode pictures while the next ones are drawn. Changes nothing in the dataset.  "
     "[default: none on a CPU, beside a GPU as many as keep up]",
 )
+@option("--strict", is_flag=True, help="End the run, with status 2, as soon as it can hardly succeed, and say why.")
+@option(
+    "--dry-run",
+    "-n",
+    is_flag=True,
+    help="Draw some 64 candidates, print settings and the whole run's acceptance, time, disk and memory as JSON, and "
+    "leave.",
+)
 @option("--no-privacy-check", is_flag=True, help="Do not compare with real people.")
 @option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
 @option("--gpus", type=int, help="Processes, each on a GPU of its own. [default: 1, or what torchrun has started]")
@@ -182,6 +192,11 @@ def main(gpus: int | None, **options: Any) -> None:
     command, on any number of processes. The folder then holds VIS/, NIR/, manifest.jsonl, summary.json, settings.json
     and report.html. SIGTERM and SIGUSR1 store what is finished and leave with status 75.
     """
+    if options["dry_run"]:
+        place, size = launchers_place()
+        if place == 0:
+            forecast(options, size if gpus is None else gpus)
+        return
     world = find_world(gpus, options["device"])
     launch(world, partial(prepare, options), work)
 
@@ -222,7 +237,7 @@ def prepare(options: dict[str, Any]) -> Job | None:
     for warning in checked.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     for line in checked.lines:
-        print(line)
+        print(line, file=sys.stderr if options["dry_run"] else sys.stdout)  # a dry run's output is JSON
     return Job(options, plan, files, checked, stored, settings)
 
 
@@ -240,7 +255,7 @@ def work(job: Job, stop: StopSignals) -> None:
         everywhere(partial(writers.check_shared, outdir, from_rank_zero(partial(writers.leave_token, outdir))))
         selection = build_selection(job, networks, real, device, encoder, stop)
         try:
-            made = pipeline.generate(selection, outdir, job.settings, job.checked.warnings)
+            made = pipeline.generate(selection, outdir, job.settings, job.checked.warnings, strict=options["strict"])
         except Stopped:
             if rank() == 0:
                 print("Asked to stop: what is finished is stored; the same command goes on from there", flush=True)
@@ -252,6 +267,22 @@ def work(job: Job, stop: StopSignals) -> None:
         for notice in notices[len(job.checked.warnings) :]:
             print(f"Warning: {notice}", file=sys.stderr)
         print(told(summary, outdir))
+
+
+def forecast(options: dict[str, Any], processes: int) -> None:
+    """What --dry-run tells: JSON for programs, lines for people; nothing is made."""
+    job = prepare(options)
+    if job is None:
+        return
+    device = pick_device(options["device"])
+    networks, real = _open(job, device)
+    with Encoder(job.stored.encoding) as encoder:
+        run = build_selection(job, networks, real, device, encoder, StopSignals())
+        pilot = Pilot(run.plan, run.thresholds, run.real, run.sampler, run.maker, encoder).run()
+    found = pilot.forecast(run.layout.spare, processes)
+    print(json.dumps({**job.settings, "forecast": found}, indent=2))
+    for line in in_words(found, run.plan):
+        print(line, file=sys.stderr)
 
 
 def told(summary: dict[str, Any], outdir: Path, before: str = "") -> str:

@@ -86,6 +86,7 @@ class Encoder:
 
     def __init__(self, encoding: Encoding | None = None, workers: int = 0) -> None:
         self.encoding = encoding or Encoding()
+        self.pairs, self.bytes = 0, 0  # so far
         self._pool = Pool(workers, _leave_signals_to_the_parent if workers else None, fork=True)
         for wait in [self._pool.submit(abs, 0) for _ in range(workers)]:
             wait()
@@ -97,7 +98,8 @@ class Encoder:
 
     def begin(self, pair: Pictures) -> Callable[[], Encoded]:
         """Has a pair (spectrum -> uint8 [C, H, W]) encoded; what comes back waits for the bytes."""
-        return self._pool.submit(partial(encode_pair, self.encoding), pair)
+        wait = self._pool.submit(partial(encode_pair, self.encoding), pair)
+        return lambda: self._counted(wait())
 
     def stored(self, pictures: Pictures) -> tuple[Pictures, list[Encoded] | None]:
         """What N candidates look like once they are stored, each [N, C, H, W], and the bytes of each with JPEG."""
@@ -107,7 +109,17 @@ class Encoder:
         job = partial(_there_and_back, self.encoding)
         results = [wait() for wait in [self._pool.submit(job, pair) for pair in pairs]]
         back = {spectrum: np.stack([decoded[spectrum] for _, decoded in results]) for spectrum in pictures}
-        return back, [encoded for encoded, _ in results]
+        return back, [self._counted(encoded) for encoded, _ in results]
+
+    @property
+    def pair_bytes(self) -> float:
+        """Mean size of a pair's files so far."""
+        return self.bytes / max(1, self.pairs)
+
+    def _counted(self, encoded: Encoded) -> Encoded:
+        self.pairs += 1
+        self.bytes += sum(map(len, encoded.values()))
+        return encoded
 
     def __enter__(self) -> Encoder:
         return self

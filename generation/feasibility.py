@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from generation.privacy_diversity import KEPT
+from generation.privacy_diversity import KEPT, Rule
 from generation.records import Plan, Record
 from generation.summary import blame
 
@@ -44,9 +44,10 @@ class Tally:
     people: set[int] = field(default_factory=set)  # slots
 
     def add(self, record: Record) -> None:
-        """Count a judged candidate."""
+        """Count a judged candidate; what was kept until its person was dropped had passed."""
         counts = self.later if record.seed else self.first
-        counts[record.verdict] = counts.get(record.verdict, 0) + 1
+        verdict = KEPT if record.verdict == Rule.TRIES.value else record.verdict
+        counts[verdict] = counts.get(verdict, 0) + 1
         if record.seed:
             self.people.add(record.slot)
 

@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 import torch
 
-from generation.candidates import CandidateMaker, Candidates, Embeddings, Encoded
-from generation.encoding import Encoder
+from generation.candidates import CandidateMaker, Candidates, Embeddings
+from generation.encoding import Encoder, begin_encoding
 from generation.feasibility import Tally, data_size, duration, estimate, infeasible
 from generation.identity_sampling import IdentitySampler
 from generation.privacy_diversity import KEPT, Rule, Unit
@@ -32,7 +32,7 @@ ENCODED = 4  # of a round, for the size and the time of files
 
 @dataclass
 class Pilot:
-    """What a run is made of, and what a part of it gave: verdicts, files, seconds."""
+    """What a run is made of, and what a part of it gave: verdicts and seconds."""
 
     plan: Plan
     thresholds: Thresholds
@@ -41,7 +41,6 @@ class Pilot:
     maker: CandidateMaker
     encoder: Encoder
     tally: Tally = field(default_factory=Tally)
-    files: list[Encoded] = field(default_factory=list)
     drawn: int = 0
     seconds: float = 0.0
 
@@ -89,11 +88,8 @@ class Pilot:
         """Draws, embeds and encodes, under the clock."""
         began = time.perf_counter()
         made = self.maker.make(features, slots, attempts, detect=attempts[0] == 0)
-        if made.encoded is not None:
-            self.files += made.encoded
-        else:
-            pairs = [{name: part[row] for name, part in made.pictures.items()} for row in range(len(slots))[:ENCODED]]
-            self.files += [wait() for wait in [self.encoder.begin(pair) for pair in pairs]]
+        for wait in begin_encoding(self.encoder, made, range(len(slots))[:ENCODED]):
+            wait()
         self.seconds += time.perf_counter() - began
         self.drawn += len(slots)
         return made
@@ -101,15 +97,10 @@ class Pilot:
     # ------------------------------------------------------------------------
     # What it means for the whole run.
 
-    @property
-    def pair_bytes(self) -> float:
-        """Mean size of a pair's files."""
-        return sum(len(data) for pair in self.files for data in pair.values()) / max(1, len(self.files))
-
     def forecast(self, spare: float = 1.0, processes: int = 1) -> dict[str, Any]:
         """For --dry-run, as JSON. spare: as `estimate` has it. processes: that share the work."""
         each = self.seconds / max(1, self.drawn) / processes
-        found = estimate(self.plan, self.tally, each, self.pair_bytes, spare)
+        found = estimate(self.plan, self.tally, each, self.encoder.pair_bytes, spare)
         pairs = self.plan.ids * self.plan.samples_per_id
         return {
             "pilot": {"first_samples": _shares(self.tally.first), "later_samples": _shares(self.tally.later)},
@@ -148,4 +139,4 @@ def in_words(forecast: dict[str, Any], plan: Plan) -> list[str]:
             f"{forecast['pairs_per_second']:.3g} pairs a second"
         )
         lines.append(f"disk {data_size(forecast['disk_bytes'])}, memory {data_size(forecast['memory_bytes'])}")
-    return lines
+    return [*lines, *([f"Warning: {forecast['infeasible']}"] if forecast["infeasible"] else [])]

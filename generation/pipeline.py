@@ -12,6 +12,7 @@ from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json
 from generation import writers
 from generation.datasheet import DATASHEET, build_datasheet
 from generation.finished import Finished
+from generation.lookout import Lookout
 from generation.privacy_diversity import KEPT
 from generation.progress_line import ProgressLine
 from generation.records import Plan, Record
@@ -61,14 +62,21 @@ def settings_of(
 
 
 def generate(
-    selection: Selection, outdir: StrPath, settings: dict[str, Any], warnings: Sequence[str] = (), show: bool = True
+    selection: Selection,
+    outdir: StrPath,
+    settings: dict[str, Any],
+    warnings: Sequence[str] = (),
+    show: bool = True,
+    strict: bool = False,
 ) -> tuple[dict[str, Any], list[str]] | None:
     """Run the selection into `outdir`, which writers.begin has made ours. Every process calls it.
 
     Returns (summary, notices) on rank 0: the object of summary.json and what the user should be told. Raises UserError
-    where not one identity was completed, and Stopped where any process was asked to leave; what was finished stays.
+    where not one identity was completed, with `strict` as soon as that shows, and Stopped where any process was asked
+    to leave; what was finished stays.
     """
-    with ProgressLine(selection.plan, show) as line:
+    lookout = Lookout(selection.plan, selection.encoder, selection.layout, Path(outdir), strict)
+    with ProgressLine(selection.plan, show, lookout) as line:
         selection.watch = line
         outcome = selection.run()
     if rank() != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from dnnlib.progress import progress
+from generation.lookout import Lookout
 from generation.privacy_diversity import KEPT, Rule
 from generation.records import Person, Plan, Record
 from torch_utils.distributed import SharedCounter, rank
@@ -51,7 +53,11 @@ class SharedVerdicts:
 class ProgressLine:
     """Selection.watch as one line: identities done, kept pairs a second, acceptance, the rule that refuses most."""
 
-    def __init__(self, plan: Plan, show: bool) -> None:
+    def __init__(self, plan: Plan, show: bool, lookout: Lookout | None = None) -> None:
+        """lookout: what looks ahead, on rank 0; its warnings stand above the line."""
+        self.lookout = lookout if rank() == 0 else None
+        if self.lookout is not None:
+            self.lookout.tell = lambda line: tqdm.write(line, file=sys.stderr)
         self.bar: tqdm[None] = progress(desc="identities", total=plan.ids, unit="id", show=show and rank() == 0)
         self.counts = SharedVerdicts()
         self.started = time.monotonic()
@@ -64,6 +70,8 @@ class ProgressLine:
         self.bar.close()
 
     def __call__(self, records: Sequence[Record], person: Person | None) -> None:
+        if self.lookout is not None:
+            self.lookout(records)
         if self.counts.add(records, person):
             self._show()
 

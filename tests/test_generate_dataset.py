@@ -290,3 +290,28 @@ def test_another_runs_folder_is_refused(files, dataset, capsys):
 def test_help_is_in_full_sentences(capsys):
     status, out, _ = run(["--help"], capsys)
     assert status == 0 and "--samples-per-id" in out and "--samples_per_id" not in out
+
+
+# ----------------------------------------------------------------------------
+# Looking ahead.
+
+
+def test_a_dry_run_tells_all_and_makes_nothing(files, tmp_path, capsys):
+    outdir = tmp_path / "out"
+    status, out, err = run(arguments(files, outdir, dry_run=True, format="rec"), capsys)
+    told = json.loads(out)
+    assert status == 0 and not outdir.exists()
+    assert told["ids"] == 3 and told["layout"] == "rec" and told["thresholds"]["unique"] > 0
+    forecast = told["forecast"]
+    assert {"pilot", "slots", "candidates", "seconds", "disk_bytes", "memory_bytes", "infeasible"} <= set(forecast)
+    assert sum(forecast["pilot"]["first_samples"].values()) == pytest.approx(1)
+    assert forecast["pairs_per_second"] > 0 and "3 identities of 2 pairs" in err and "pairs a second" in err
+
+
+def test_strict_ends_what_can_hardly_succeed(files, tmp_path, capsys):
+    """Half of a person's samples pass; 64 candidates cannot hold the 200 that are wanted."""
+    changes = {"samples_per_id": 200, "tries": 210, "ids": 3, "strict": True}
+    status, _, err = run(arguments(files, tmp_path / "out", **changes), capsys)
+    last = err.splitlines()[-1]
+    assert status == 2 and last.startswith("Error: --tries: a person needs about ") and "(--strict ends" in last
+    assert (tmp_path / "out" / "settings.json").exists() and not (tmp_path / "out" / "summary.json").exists()

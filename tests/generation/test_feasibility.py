@@ -100,10 +100,16 @@ def test_nothing_is_said_of_little():
 
 def test_a_tally_tells_first_samples_from_later_ones():
     counts = tally(people=0)
-    for record in (Record(0, 0, KEPT), Record(1, 0, "face"), Record(0, 1, KEPT), Record(0, 2, "same")):
+    for record in (
+        Record(0, 0, KEPT),
+        Record(1, 0, "face"),
+        Record(0, 1, KEPT),
+        Record(0, 2, "same"),
+        Record(5, 3, "tries"),
+    ):
         counts.add(record)
-    assert (counts.first, counts.later) == ({KEPT: 1, "face": 1}, {KEPT: 1, "same": 1})
-    assert counts.people == {0} and counts.candidates == 4
+    assert (counts.first, counts.later) == ({KEPT: 1, "face": 1}, {KEPT: 2, "same": 1})
+    assert counts.people == {0, 5} and counts.candidates == 5
 
 
 def test_words():

@@ -37,7 +37,7 @@ def test_so_many_candidates():
     assert found.drawn == CANDIDATES
     assert sum(found.tally.first.values()) == sum(found.tally.later.values()) == 32 and len(found.tally.people) == 2
     assert found.tally.first[KEPT] > 0 and {"face", "frontal"} <= set(found.tally.first)
-    assert found.pair_bytes == np.mean([len(pair["vis"]) + len(pair["nir"]) for pair in found.files])
+    assert found.encoder.pairs == 4 * 4 and found.encoder.pair_bytes > 100
 
 
 def test_where_nobody_passes_later_samples_are_known_all_the_same():
@@ -62,7 +62,7 @@ def test_forecast():
     assert one["pairs_per_second"] == pytest.approx(40 / one["seconds"])
     assert sum(one["pilot"]["first_samples"].values()) == pytest.approx(1)
     assert one["infeasible"] is None and one["memory_bytes"] > 1 << 20
-    assert found.forecast(spare=2.0)["disk_bytes"] - one["disk_bytes"] == pytest.approx(40 * found.pair_bytes)
+    assert found.forecast(spare=2.0)["disk_bytes"] - one["disk_bytes"] == pytest.approx(40 * found.encoder.pair_bytes)
     words = "\n".join(in_words(one, found.plan))
     assert "8 identities of 5 pairs" in words and "--max-slots 200" in words and "pairs a second" in words
 

@@ -1,0 +1,76 @@
+"""Looks ahead while a run goes on: a setting that can hardly succeed, and a disk that is too small, are told early.
+
+Each is told once. It is asked each time that the number of candidates has doubled, so that chance has few occasions,
+and on rank 0 alone: its share of the work is a fair sample of all.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dnnlib.errors import UserError
+from generation.encoding import Encoder
+from generation.feasibility import ENOUGH_CANDIDATES, Tally, data_size, duration, estimate, infeasible
+from generation.layouts import Layout
+from generation.records import Plan, Record
+
+DISK_MARGIN = 1.05  # of what is needed: the file system's own needs
+
+
+@dataclass
+class Lookout:
+    """strict: end the run where it is infeasible. outdir: whose disk is looked at. tell: what shows a line."""
+
+    plan: Plan
+    encoder: Encoder
+    layout: Layout
+    outdir: Path
+    strict: bool = False
+    tell: Callable[[str], None] = print
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self._next, self._began, self._said = ENOUGH_CANDIDATES, time.monotonic(), set[str]()
+
+    def __call__(self, records: Sequence[Record]) -> None:
+        """Count judged candidates, and look ahead when it is time. Raises UserError with `strict`."""
+        for record in records:
+            self.tally.add(record)
+        if self.tally.candidates >= self._next:
+            self._next = 2 * self.tally.candidates
+            self.look()
+
+    def look(self) -> None:
+        """Tell what is to be told."""
+        if line := infeasible(self.plan, self.tally):
+            line += self._time()
+            if self.strict:
+                raise UserError(f"{line} (--strict ends the run; what is finished stays)")
+            self._say("feasible", line)
+        elif line := self._short_disk():
+            self._say("disk", line)
+
+    def _say(self, what: str, line: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            self.tell(f"Warning: {line}")
+
+    def _time(self) -> str:
+        """How long it would take at this pace."""
+        found = estimate(self.plan, self.tally)
+        if not math.isfinite(found.candidates):
+            return ""
+        each = (time.monotonic() - self._began) / self.tally.candidates
+        return f"; at this pace it would take {duration(each * found.candidates)}"
+
+    def _short_disk(self) -> str:
+        found = estimate(self.plan, self.tally, 0.0, self.encoder.pair_bytes, self.layout.spare)
+        free = shutil.disk_usage(self.outdir).free
+        if found.slots > self.plan.max_slots or found.disk_bytes * DISK_MARGIN <= free:
+            return ""  # of what may not succeed nobody knows how much it takes
+        return f"--outdir: {self.outdir}: about {data_size(found.disk_bytes)} are needed, {data_size(free)} are free"
