@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import math
@@ -72,7 +73,9 @@ def check_folder(path: StrPath, option: str) -> None:
         raise UserError(f"{option}: {path}: cannot be made a folder, because {there} is a file; name another")
 
 
+@functools.cache
 def _umask() -> int:
+    """Of this process; to be asked for, it has to be changed, which threads must not do at the same time."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

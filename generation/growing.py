@@ -7,7 +7,6 @@ up. People do not depend on one another.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from generation.parts import Parts
 from generation.privacy_diversity import KEPT, Rule
 from generation.records import Person, Plan, Record, Round, Watch
 from generation.references import Blocks
+from generation.storing import StoreLater
 from generation.thresholds import Thresholds
 from generation.verdicts import checked_of, judge_round
 from torch_utils.search import Gallery
@@ -85,7 +85,7 @@ class Grower:
     stop: StopSignals
 
     def __post_init__(self) -> None:
-        self._pending: deque[Callable[[], None]] = deque()  # to be stored in this order
+        self._later: StoreLater[Person | None] = StoreLater(self.plan.rounds_pending if self.encoder.beside else 0)
 
     def grow(self, identity: int, slot: int, references: Gallery, own: int) -> bool | None:
         """Whether the person becomes complete; None where the run was asked to stop before that was known.
@@ -103,13 +103,12 @@ class Grower:
                 return None
             self._round(growing, attempts, references, own)
         complete = growing.count >= self.plan.samples_per_id
-        self._store_later(partial(self._finish, growing, complete))
+        self._show(self._later.put(partial(self._finish, growing, complete)))
         return complete
 
     def flush(self) -> None:
         """Store all that is still being encoded."""
-        while self._pending:
-            self._pending.popleft()()
+        self._show(self._later.flush())
 
     def _start(self, identity: int, slot: int) -> Growing:
         """With the first sample and all stored rounds."""
@@ -146,16 +145,16 @@ class Grower:
         embeddings = {name: made.embeddings[name][passed] for name in growing.embeddings}
         encoded = begin_encoding(self.encoder, made, passed)
         growing.take(attempts, records, embeddings)
-        self._store_later(partial(self._save_round, growing, attempts.start, records, embeddings, encoded))
         self.watch(records, None)
+        self._show(self._later.put(partial(self._save_round, growing, attempts.start, records, embeddings, encoded)))
+
+    def _show(self, finished: Sequence[Person | None]) -> None:
+        for person in finished:
+            if person is not None:
+                self.watch([], person)
 
     # ------------------------------------------------------------------------
-    # What is stored once its pictures are encoded.
-
-    def _store_later(self, job: Callable[[], None]) -> None:
-        self._pending.append(job)
-        while len(self._pending) > (self.plan.rounds_pending if self.encoder.beside else 0):
-            self._pending.popleft()()
+    # What is stored once its pictures are encoded, in this order.
 
     def _save_round(
         self,
@@ -169,9 +168,9 @@ class Grower:
         growing.encoded += files
         self.parts.save_round(growing.slot, attempt, Round(records, embeddings, files))
 
-    def _finish(self, growing: Growing, complete: bool) -> None:
+    def _finish(self, growing: Growing, complete: bool) -> Person:
         person = growing.finish(complete)
         if complete:
             self.layout.add(person.identity, growing.encoded)
         self.parts.save_person(person)
-        self.watch([], person)
+        return person

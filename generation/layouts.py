@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from torch_utils.tar_shards import Member, add_member, add_sample, tar_members
 PACKED = "pairs"  # what packed files are called
 SHARD_PEOPLE = 100  # in a tar
 WAITING = "waiting"
+WRITERS = 8  # threads
 
 Places = dict[str, str]  # spectrum -> where the picture lies below OUT; of packed ones file/member or file/key
 
@@ -68,9 +70,13 @@ class FolderLayout:
         return {name: f"{one.folder}/{identity}/{sample}.{self.suffix}" for name, one in SPECTRA.items()}
 
     def add(self, identity: int, samples: Sequence[Encoded]) -> None:
-        for sample, pair in enumerate(samples):
-            for spectrum, place in self.places(identity, sample).items():
-                atomic_write_bytes(self.root / place, pair[spectrum])
+        files = [
+            (self.root / place, pair[spectrum])
+            for sample, pair in enumerate(samples)
+            for spectrum, place in self.places(identity, sample).items()
+        ]
+        with ThreadPoolExecutor(WRITERS) as pool:  # a disk takes its time for each, but takes many at once
+            list(pool.map(atomic_write_bytes, *zip(*files, strict=True)))
 
     def finish(self, identities: Sequence[int]) -> None:
         pass

@@ -8,7 +8,7 @@ reference chosen before and every sample of the people there are already.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from generation.identity_sampling import IdentitySampler
 from generation.parts import Parts
 from generation.privacy_diversity import KEPT, Rule, Unit
 from generation.records import Block, Plan, Record, Watch
+from generation.storing import StoreLater
 from generation.thresholds import Thresholds
 from generation.verdicts import admit_references, checked_of, judge_references
 from torch_utils.distributed import Tickets, from_rank_zero, world_size
@@ -63,16 +64,19 @@ class Blocks:
 
     def get(self, index: int, pictures: bool = False) -> Block:
         """Block `index`, from its part or made now."""
-        return self.parts.load_block(index, pictures) or self._make(index)
+        return self.parts.load_block(index, pictures) or self._make(index)()
 
     def make_all(self, indices: Sequence[int]) -> None:
         """Has all processes make those that are not there. Raises Stopped."""
         tickets = Tickets(len(indices))
+        later: StoreLater[Block] = StoreLater(self.plan.rounds_pending if self.encoder.beside else 0)
         for number in tickets:
             if self.stop.received:
                 tickets.close()
                 break
-            self.get(indices[number])
+            if self.parts.load_block(indices[number]) is None:
+                later.put(self._make(indices[number]))
+        later.flush()
         meet(self.stop)
 
     def reference(self, slot: int) -> tuple[Record, Embeddings, Encoded]:
@@ -85,17 +89,23 @@ class Blocks:
         record = Record(slot, 0, KEPT, sample=0, sim_reference=1.0, max_sim_real=real, checked=checked)
         return record, embeddings, block.encoded[place]
 
-    def _make(self, index: int) -> Block:
+    def _make(self, index: int) -> Callable[[], Block]:
+        """Draws and judges a block; what comes back waits for its pictures' files and stores it."""
         size = self.plan.round_size
         slots = range(index * size, (index + 1) * size)
         made = self.maker.make(self.sampler(slots), slots, [0] * size, detect=True)
         found = judge_references(made, self.real, self.thresholds, self.plan)
         passed = np.array([row for row, verdict in enumerate(found.verdicts) if verdict == KEPT], dtype=np.int64)
         embeddings = {name: rows[passed] for name, rows in made.embeddings.items()}
-        encoded = [wait() for wait in begin_encoding(self.encoder, made, passed.tolist())]
-        block = Block(found.verdicts, found.max_sim_real, passed, embeddings, encoded, found.checked)
-        self.parts.save_block(index, block)
-        return block
+        encoded = begin_encoding(self.encoder, made, passed.tolist())
+
+        def store() -> Block:
+            files = [wait() for wait in encoded]
+            block = Block(found.verdicts, found.max_sim_real, passed, embeddings, files, found.checked)
+            self.parts.save_block(index, block)
+            return block
+
+        return store
 
 
 # ----------------------------------------------------------------------------

@@ -76,6 +76,7 @@ def make_selection(
     watch=None,
     detect=True,
     maker_class=CandidateMaker,
+    encoder=None,
     **plan,
 ):
     options = {"ids": 8, "samples_per_id": 5, "tries": 20, "round_size": 8, "max_slots": 200, **plan}
@@ -92,6 +93,8 @@ def make_selection(
     selection = Selection(Plan(**options), thresholds, Gallery.of(real), sampler, maker, Parts(outdir), layout)
     if watch:
         selection.watch = watch
+    if encoder:
+        selection.encoder = encoder
     return selection
 
 

@@ -14,6 +14,7 @@ from dnnlib.files import atomic_write_bytes
 from generation import layouts, parts, writers
 from generation.candidates import Candidates
 from generation.datasheet import DATASHEET
+from generation.encoding import Encoder
 from generation.finished import Finished
 from generation.privacy_diversity import KEPT, USUAL, Rule
 from generation.summary import Counts, explain_shortfall
@@ -129,6 +130,13 @@ def test_a_dropped_person_is_replaced_by_the_next_unique_slot(finished):
 @pytest.mark.parametrize("batch", [1, 16, 1000])
 def test_batch_does_not_matter(finished, tmp_path, batch):
     fakes.generate(tmp_path / "out", batch=batch)
+    assert tree(tmp_path / "out") == tree(finished[0])
+
+
+def test_encoding_beside_the_networks_does_not_matter(finished, tmp_path):
+    with Encoder(workers=1) as encoder:
+        assert encoder.beside
+        fakes.generate(tmp_path / "out", encoder=encoder, batch=24)
     assert tree(tmp_path / "out") == tree(finished[0])
 
 
