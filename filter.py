@@ -1,23 +1,26 @@
 """Command line: the privacy-and-diversity filter on datasets that exist. Wiring only; the work is in generation/."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from arcface.alignment import frame_between, sight, template_of
+from arcface.alignment import sight, template_of
 from arcface.embed import embed_dataset
 from arcface.weights import load_recognition
 from dnnlib.cli import Group, option
 from dnnlib.errors import UserError
-from dnnlib.files import check_place, read_json
+from dnnlib.files import FolderLock, check_place, read_json
 from generation import inputs, writers
 from generation.apply_files import Run, Source, settings_of
+from generation.apply_inputs import check_apply_inputs
 from generation.audit_files import Dataset, check_places
 from generation.audit_run import run_audit
 from generation.calibration_plot import draw_calibration
-from generation.privacy_diversity import MIN_FACE_PROBABILITY, Rules
+from generation.presets import PRESETS, RuleOptions, build_rules
+from generation.privacy_diversity import MIN_FACE_PROBABILITY
 from generation.summary import table
 from generation.thresholds import Thresholds, from_scores, save_thresholds
 from metrics.score_counts import count_scores
@@ -90,8 +93,10 @@ def calibrate_command(**options: Any) -> None:
 @option(
     "--real-features",
     required=True,
+    multiple=True,
     metavar="FILE",
-    help="Features of the real people whom nobody may resemble, of the same model.",
+    help="Features of the real people whom nobody may resemble, of the same model. May be given several times, for the "
+    "features of both spectra, say; thresholds are calibrated on the first file.",
 )
 @option(
     "--thresholds",
@@ -115,11 +120,25 @@ def calibrate_command(**options: Any) -> None:
     "wheel with them, or none.",
 )
 @option(
+    "--filter-preset",
+    type=click.Choice(list(PRESETS)),
+    default="default",
+    help="arcbiface: the original's filter, with one feature a person, |cos| and the paper's thresholds.",
+)
+@option(
+    "--rules",
+    metavar="NAMES",
+    help="Rules in force, between commas: some of face, frontal, quality, private, unique, same, repeat.  "
+    "[default: all but quality]",
+)
+@option(
     "--min-face-prob",
     type=click.FloatRange(0, 1),
-    default=MIN_FACE_PROBABILITY,
-    help="Lowest detection probability of the first sample's face.",
+    help=f"Lowest detection probability of the first sample's face.  [default: {MIN_FACE_PROBABILITY:g}]",
 )
+@option("--min-feature-norm", type=float, help="Rule quality: shortest raw feature that passes.")
+@option("--min-sharpness", type=float, help="Rule quality: lowest variance of the picture's Laplacian that passes.")
+@option("--check-nir", is_flag=True, help="The NIR picture's own embedding must pass the rules private and same, too.")
 @option("--absolute", is_flag=True, help="Take the absolute value of the cosine in the private and unique rules.")
 @option("--copy", is_flag=True, help="Copy pictures, also where the file system could link them.")
 @option("--workers", type=click.IntRange(min=0), help="Processes that read pictures.  [default: one a processor]")
@@ -133,36 +152,27 @@ def apply_command(**options: Any) -> None:
     """
     outdir = Path(options["outdir"])
     apart(options["data"], outdir)
-    real = load_features(options["real_features"], "--real-features")
+    rules = build_rules(RuleOptions.of(options))
     source = Source.of(open_pairs(options["data"]))
     device = pick_device(options["device"])
     model = load_recognition(options["rec_model"], device, options["rec_arch"])
-    refuse_other_model(real, f"--real-features: {options['real_features']}", model.fingerprint, options["rec_model"])
-    thresholds = inputs.thresholds_for(
-        options["thresholds"], real, options["real_features"], model, options["rec_model"]
-    )
     alignment = template_of(source.pairs.description())
-    described = {
-        "recognition_model": inputs.model_record(
-            options["rec_model"], model, frame_between(alignment, model.alignment)
-        ),
-        "real_features": inputs.features_record(options["real_features"], real),
-        "detector": options["detector"],
-    }
-    detector = inputs.detector_for(options["detector"], device)
-    rules = Rules(min_face_prob=options["min_face_prob"], absolute=options["absolute"])
-    settings = settings_of(source, rules, thresholds, described, options["min_samples"])
-    state = writers.inspect(outdir, settings, options["overwrite"])
-    if state is writers.State.FINISHED:
+    names = ("rec_model", "real_features", "thresholds", "detector")
+    chosen = check_apply_inputs(model, rules=rules, alignment=alignment, **{name: options[name] for name in names})
+    settings = settings_of(source, rules, chosen, options["min_samples"])
+    if writers.inspect(outdir, settings, options["overwrite"]) is writers.State.FINISHED:
         print(f"All is done already:\n{table(read_json(outdir / writers.SUMMARY))}\nDataset: {outdir}")
         return
-    for warning in thresholds.warnings:
+    for warning in chosen.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     if line := sight(alignment, model.alignment):
         print(line)
-    writers.begin(outdir, settings, state)
-    run = Run(source, outdir, settings, model, real, thresholds, rules, options["min_samples"], detector)
-    print(f"{table(run(options['workers'], options['copy']))}\nDataset: {outdir}")
+    with contextlib.closing(FolderLock()) as lock:
+        writers.claim(outdir, settings, options["overwrite"], lock)
+        run = Run(source, outdir, settings, chosen, rules, options["min_samples"])
+        summary = run(options["workers"], options["copy"])
+        writers.release(outdir)
+    print(f"{table(summary)}\nDataset: {outdir}")
 
 
 def apart(data: str, outdir: Path) -> None:

@@ -33,17 +33,17 @@ from dnnlib.files import atomic_write_bytes, atomic_write_json, make_folder, sha
 from dnnlib.progress import progress
 from generation import writers
 from generation.apply import Detect, Filter, Filtered, Look, in_order
+from generation.apply_inputs import ApplyInputs
 from generation.candidates import Embeddings, Faces, Pictures
 from generation.networks import faces_from
 from generation.parts import PARTS
 from generation.privacy_diversity import KEPT, Rule, Rules, unit_rows
 from generation.records import Record
-from generation.summary import blame
+from generation.summary import Counts, blame
 from generation.thresholds import Thresholds
 from metrics.identity import eer_of
 from metrics.score_counts import count_scores, curve_of
 from torch_utils.description import DESCRIPTION, describe
-from torch_utils.feature_file import FeatureSet
 from torch_utils.image_tree import PairedTree
 from torch_utils.search import Gallery
 from torch_utils.spectra import SPECTRA
@@ -146,21 +146,19 @@ def look_at(source: Source) -> Look:
 # What comes out.
 
 
-def settings_of(
-    source: Source, rules: Rules, thresholds: Thresholds, inputs: dict[str, Any], min_samples: int
-) -> dict[str, Any]:
-    """settings.json: all that the dataset depends on. inputs: recognition model, real features and detector."""
+def settings_of(source: Source, rules: Rules, inputs: ApplyInputs, min_samples: int) -> dict[str, Any]:
+    """settings.json: all that the dataset depends on."""
     root = source.pairs.root
     listing = {"name": root.resolve().name, "pairs": len(source.names), "people": len(source.sizes)}
     return {
         "made_by": MADE_BY,
         "format": 1,
         "source": {**listing, "listing_sha256": source.listing()},
-        **inputs,
+        **inputs.record,
         **rules.as_dict(),
         "min_samples": min_samples,
-        "privacy_check": True,
-        "thresholds": thresholds.as_dict(),
+        "privacy_check": Rule.PRIVATE in rules.active,
+        "thresholds": inputs.thresholds.as_dict(),
     }
 
 
@@ -171,19 +169,16 @@ class Run:
     source: Source
     outdir: Path
     settings: dict[str, Any]
-    model: RecognitionModel
-    real: FeatureSet
-    thresholds: Thresholds
+    inputs: ApplyInputs
     rules: Rules
     min_samples: int
-    detector: FaceDetector | None
 
     def __call__(self, workers: int | None = None, copy: bool = False, show: bool = True) -> dict[str, Any]:
         """Embed, filter, write; returns the object of summary.json. copy: no hard links. Raises UserError where nobody
         is left."""
-        started, source = time.monotonic(), self.source
+        started, source, inputs = time.monotonic(), self.source, self.inputs
         spectra = ("vis", *self.rules.checked)
-        raw = embed_pairs(self.model, source, self.outdir / PARTS, spectra, workers, show)
+        raw = embed_pairs(inputs.model, source, self.outdir / PARTS, spectra, workers, show)
         try:
             embeddings = {name: unit_rows(rows) for name, rows in raw.items()}
         except ValueError as error:
@@ -192,19 +187,19 @@ class Run:
         found = Filter(
             source.sizes,
             embeddings,
-            Gallery.of(unit_rows(self.real.features), self.model.device),
-            self.thresholds,
+            Gallery.of(inputs.real, inputs.model.device),
+            inputs.thresholds,
             self.rules,
             self.min_samples,
             norms,
             look_at(source),
-            None if self.detector is None else detect_in(source, self.detector),
+            None if inputs.detector is None else detect_in(source, inputs.detector),
         ).run()
         if not found.people:
             counts = Counter(record.verdict for record in found.records)
             raise UserError(f"--data: {source.pairs.root}: nobody is left: {blame(counts, len(found.records))}")
         links = self._write(found, copy, show)
-        summary = summarise(found, embeddings, self.thresholds, time.monotonic() - started) | links
+        summary = summarise(found, embeddings, inputs.thresholds, time.monotonic() - started) | links
         atomic_write_json(self.outdir / writers.SUMMARY, summary)  # the last file: the run is finished
         shutil.rmtree(self.outdir / PARTS, ignore_errors=True)
         return summary
@@ -274,22 +269,20 @@ def _write_description(root: Path, source: Source, found: Filtered, settings: di
 
 def summarise(found: Filtered, embeddings: Embeddings, thresholds: Thresholds, seconds: float) -> dict[str, Any]:
     """The object of summary.json, with the keys of generation's."""
-    rows = [row for row, record in enumerate(found.records) if record.verdict == KEPT]
+    counts = Counts()
+    rows = [row for row, record in enumerate(counts.seen(found.records)) if record.verdict == KEPT]
     people = [found.records[row].identity for row in rows]
     mated, nonmated = count_scores(embeddings["vis"][rows], people)
-    real = [found.records[row].max_sim_real for row in rows]
-    compared = [score for score in real if score is not None and np.isfinite(score)]
-    counts = Counter(record.verdict for record in found.records)
     return {
         "identities_kept": len(found.people),
         "pairs_kept": len(rows),
         "candidates": len(found.records),
-        "refused": {rule.value: counts[rule.value] for rule in Rule},
+        "refused": counts.refusals(),
         "mated_mean": mated.mean if mated.total else None,
         "mated_sd": mated.sd if mated.total else None,
         "nonmated_mean": nonmated.mean if nonmated.total else None,
         "eer": eer_of(curve_of(mated, nonmated)) if mated.total and nonmated.total else None,
-        "max_real_similarity": max(compared, default=None),
+        "max_real_similarity": counts.highest_real if np.isfinite(counts.highest_real) else None,
         "threshold_unique": thresholds.unique,
         "threshold_same": thresholds.same,
         "threshold_repeat": thresholds.repeat,

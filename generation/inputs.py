@@ -145,7 +145,7 @@ def _sources(
             "images seen": generator.metadata.get("images_seen"),
         },
         "recognition_model": model_record(files.rec_model, model, frame),
-        "real_features": _described(files.real_features, real) if real else None,
+        "real_features": described_features(files.real_features, real) if real else None,
         "detector": files.detector,
         **(alignment.record() if alignment is not None else {}),
     }
@@ -174,7 +174,7 @@ def detector_for(detector: str, device: torch.device | str) -> FaceDetector | No
     return FaceDetector.load(None if detector == DEFAULT_DETECTOR else detector, device=str(device))
 
 
-def _described(paths: Sequence[str], real: Sequence[FeatureSet]) -> dict[str, Any]:
+def described_features(paths: Sequence[str], real: Sequence[FeatureSet]) -> dict[str, Any]:
     """What settings.json says of the real features of several files."""
     records = [features_record(path, features) for path, features in zip(paths, real, strict=True)]
     return {

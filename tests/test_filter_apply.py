@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -218,6 +220,38 @@ def test_a_stopped_run_goes_on(files, tmp_path, capsys, monkeypatch):
     assert apply(files, tmp_path / "out", capsys)[0] == 0
     assert calls == [16, 16, 8, 8]  # the third was stopped; nothing finished was embedded twice
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_rules_are_switched_and_checked(files, tmp_path, capsys):
+    status, _, err = apply(files, tmp_path / "a", capsys, "--rules", "repeat", "--min-samples", 1)
+    assert status == 0, err
+    assert {line["verdict"] for line in manifest(tmp_path / "a")} == {"kept", "repeat"}
+    settings = json.loads((tmp_path / "a" / "settings.json").read_text())
+    assert settings["rules"] == ["repeat"] and settings["privacy_check"] is False
+    twice = ["--real-features", files / "real.safetensors", "--check-nir", "--min-sharpness", 1]
+    status, _, err = apply(files, tmp_path / "b", capsys, *twice)
+    assert status == 0, err
+    settings = json.loads((tmp_path / "b" / "settings.json").read_text())
+    assert settings["real_features"]["count"] == 30 and settings["checked_spectra"] == ["vis", "nir"]
+    status, _, err = apply(files, tmp_path / "c", capsys, "--filter-preset", "arcbiface")
+    assert status == 2 and "--detector: --filter-preset arcbiface has a face detector" in err
+    status, _, err = apply(files, tmp_path / "c", capsys, "--rules", "private,face")
+    assert status == 2 and "face cannot be in force" in err and not (tmp_path / "c").exists()
+
+
+def test_a_folder_at_work_is_left_alone(files, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    child = (
+        "import sys, time; from dnnlib.files import FolderLock; lock = FolderLock(); "
+        "lock.take(sys.argv[1], '--outdir'); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", child, tmp_path / "out"], stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+            status, _, err = apply(files, tmp_path / "out", capsys)
+        finally:
+            holder.kill()
+    assert status == 2 and "another process is at work" in err
 
 
 def test_mistakes_are_one_line(files, tmp_path, capsys):
