@@ -27,9 +27,11 @@ from generation.layouts import FORMATS
 from generation.networks import detector_of, embedder_of, renderer_of
 from generation.parts import Parts
 from generation.pilot import Pilot, in_words
-from generation.privacy_diversity import MIN_FACE_PROBABILITY, Rules, unit_rows
+from generation.presets import NO_DETECTOR, RuleOptions, build_rules, compared_features, tries
+from generation.privacy_diversity import Rule, Rules, unit_rows
 from generation.records import Plan
 from generation.references import Stopped
+from generation.rule_options import rule_options
 from generation.selection import Selection
 from generation.summary import table
 from torch_utils.distributed import everywhere, from_rank_zero, local_size, pick_device, rank
@@ -98,10 +100,12 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
 )
 @option(
     "--identities",
-    type=click.Choice(KINDS),
+    metavar=f"{'|'.join(KINDS)}|FILE",
     default="random",
-    help="Where identity features come from: random directions (the paper's way), or a Gaussian like the real "
-    "features.",
+    help="Where identity features come from: random directions (the paper's way), directions that are pushed apart "
+    "within the real features' distribution, a Gaussian like the real features, or a file of your own "
+    "(.safetensors, ArcBiFaceGAN's .json, or a .npy of rows), of which row i is slot i, at the length that the "
+    "generator knows.",
 )
 @option(
     "--detector",
@@ -110,18 +114,7 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
     help="Face detector for each identity's first sample: the installed facenet-pytorch package's weights, a "
     "folder or wheel with them, or none.",
 )
-@option(
-    "--min-face-prob",
-    type=click.FloatRange(0, 1),
-    default=MIN_FACE_PROBABILITY,
-    help="Lowest detection probability of the first sample's face.",
-)
-@option(
-    "--tries",
-    type=click.IntRange(min=1),
-    default=2500,
-    help="Candidates of an identity before it is dropped and another takes its place.",
-)
+@rule_options
 @option(
     "--max-slots",
     type=click.IntRange(min=1),
@@ -140,11 +133,6 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
     default=32,
     help="Candidates in memory at a time, in whole rounds: those that are drawn and those that wait to be encoded. "
     "Changes nothing in the dataset.",
-)
-@option(
-    "--absolute",
-    is_flag=True,
-    help="Take the absolute value of the cosine in the private and unique rules, as the original did.",
 )
 @option(
     "--format",
@@ -180,7 +168,6 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
     help="Draw some 64 candidates, print settings and the whole run's acceptance, time, disk and memory as JSON, and "
     "leave.",
 )
-@option("--no-privacy-check", is_flag=True, help="Do not compare with real people.")
 @option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
 @option("--gpus", type=int, help="Processes, each on a GPU of its own. [default: 1, or what torchrun has started]")
 @option("--overwrite", is_flag=True, help="Delete the run that is in --outdir first.")
@@ -215,19 +202,22 @@ class Job(NamedTuple):
 def prepare(options: dict[str, Any]) -> Job | None:
     """Checks the inputs and the folder, in one process, before anything is made. None: there is nothing to do."""
     keep_freed_memory()
-    privacy_check = not options["no_privacy_check"]
+    rules = build_rules(RuleOptions.of(options))
     files = inputs.Files(**{name: options[name] for name in inputs.Files._fields})
-    checked = inputs.check_inputs(files, options["identities"], privacy_check)
-    plan = build_plan(options)
+    if not {Rule.FACE, Rule.FRONTAL} & set(rules.active):
+        files = files._replace(detector=NO_DETECTOR)
+    checked = inputs.check_inputs(files, options["ids"], rules)
+    plan = build_plan(options, rules, checked.given)
     stored = storage.choose(options["format"], options["image_format"], options["quality"], options["previews"], plan)
-    chosen = {name: options[name] for name in ("seed", "truncation", "noise_mode", "identities")}
+    chosen = {name: options[name] for name in ("seed", "truncation", "noise_mode")}
     settings = pipeline.settings_of(
         plan,
         checked.thresholds,
         checked.sources,
         **chosen,
+        identities=options["identities"] if checked.given is None else "file",
         feature_norm=checked.feature_norm,
-        privacy_check=privacy_check,
+        privacy_check=Rule.PRIVATE in rules.active,
         storage=stored,
     )
     outdir = Path(options["outdir"])
@@ -295,12 +285,17 @@ def _open(job: Job, device: torch.device) -> tuple[inputs.Networks, list[Feature
     return inputs.load_networks(job.files, device), inputs.load_real(job.files)
 
 
-def build_plan(options: dict[str, Any]) -> Plan:
-    """The options that say what is wanted."""
-    names = ("ids", "samples_per_id", "tries", "round_size", "batch")
+def build_plan(options: dict[str, Any], rules: Rules, given: int | None) -> Plan:
+    """The options that say what is wanted. given: features in the file of --identities."""
+    names = ("ids", "samples_per_id", "round_size", "batch")
     slots = options["max_slots"] or max(FEWEST_SLOTS, SLOTS_PER_IDENTITY * options["ids"])
-    rules = Rules(min_face_prob=options["min_face_prob"], absolute=options["absolute"])
-    return Plan(**{name: options[name] for name in names}, rules=rules, max_slots=slots)
+    return Plan(
+        **{name: options[name] for name in names},
+        tries=tries(RuleOptions.of(options)),
+        rules=rules,
+        max_slots=min(slots, given or slots),
+        given=given,
+    )
 
 
 def build_selection(
@@ -323,12 +318,21 @@ def build_selection(
         embedded=("vis", *plan.rules.checked),
         stored=encoder.stored,
     )
-    features = real[0].features if real else None
-    sampler = build_sampler(options["identities"], options["seed"], job.checked.feature_norm, features, generator.c_dim)
-    compared = [] if options["no_privacy_check"] else [some.features for some in real]
-    nobody = np.empty((0, generator.c_dim), dtype=np.float32)
-    rows = Gallery.of(unit_rows(np.concatenate([nobody, *compared])), device)
     parts, layout = Parts(options["outdir"]), job.stored.build(options["outdir"], plan)
+    given = inputs.load_identities(job.files, generator)
+    sampler = build_sampler(
+        options["identities"],
+        options["seed"],
+        job.checked.feature_norm,
+        real[0].features if real else None,
+        generator.c_dim,
+        given=None if given is None else given.features,
+        cache=None if options["dry_run"] else parts,
+    )
+    nobody = np.empty((0, generator.c_dim), dtype=np.float32)
+    features = np.concatenate([nobody, *(some.features for some in real)])
+    people = [identity for some in real for identity in some.identities]
+    rows = Gallery.of(unit_rows(compared_features(features, people, plan.rules)), device)
     return Selection(plan, job.checked.thresholds, rows, sampler, maker, parts, layout, encoder, stop=stop)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from generation.privacy_diversity import Rule
+from generation.promises import promised
 from generation.summary import RULE_WORDS
 from generation.thresholds import RULES, Thresholds
 from torch_utils.spectra import SPECTRA
@@ -133,23 +134,15 @@ NO_AUDIT = (
 
 def _promises(settings: dict[str, Any], limits: Thresholds) -> str:
     model = f"the recognition model {escape(settings['recognition_model']['name'])}"
-    real = settings["real_features"]
-    lines = [f"Likeness is the cosine between the features that {model} gives two VIS pictures."]
-    if settings["privacy_check"] and real:
-        lines.append(
-            f"- Promised: no VIS picture is more than {limits.unique:.4f} like any of the {real['count']:,} real "
-            "features, every one of which was compared."
-        )
-    else:
-        lines.append("- Not promised: that nobody real is shown. This run compared with no real people.")
-    lines += [
-        "- Which further rules were in force, the settings above say; those that were hold for every pair.",
+    lead = f"Likeness is the cosine between the features that {model} gives two VIS pictures."
+    lines = [
+        *(f"- {escape(head)}. {escape(text)}" for head, text in promised(settings, limits)),
         "- The promises hold under this recognition model, at these thresholds. Another model, or a person, may find "
         "two faces alike that this one tells apart.",
         "- Not promised: anything about real people whose features were not in that file, nor that the generator has "
         "learned nothing else of its training data by heart.",
     ]
-    return "\n".join([lines[0], "", *lines[1:]])
+    return "\n".join([lead, "", *lines])
 
 
 USE = """\

@@ -21,13 +21,14 @@ from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, sha256_file
 from generation import thresholds as limits
-from generation.identity_sampling import PAPER_NORM
+from generation.identity_sampling import KINDS, PAPER_NORM, load_given
+from generation.presets import NO_DETECTOR, PRESETS
+from generation.privacy_diversity import FIRST, NONE, Rule, Rules
 from generation.thresholds import Thresholds
 from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, load_features, refuse_other_model
 from training.generator import Generator
 from training.snapshots import load_generator
 
-NO_DETECTOR = "none"
 DEFAULT_DETECTOR = "facenet-pytorch"
 OPTION = "--real-features"
 ALIKE = 1e-6  # rounding apart, the same
@@ -42,6 +43,7 @@ class Files(NamedTuple):
     real_features: tuple[str, ...]
     thresholds: str | None
     detector: str
+    identities: str  # one of generation.identity_sampling.KINDS, or a file
     rec_arch: str | None = None
 
 
@@ -63,6 +65,7 @@ class Inputs:
     thresholds: Thresholds
     feature_norm: float  # of the conditions that the generator knows
     sources: dict[str, Any]
+    given: int | None = None  # features in the file of --identities
     warnings: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
@@ -82,39 +85,72 @@ def load_real(files: Files) -> list[FeatureSet]:
     return sets
 
 
-def check_inputs(files: Files, identities: str, privacy_check: bool) -> Inputs:
-    """Read and check all inputs of generate_dataset.py; nothing is created.
+def load_identities(files: Files, generator: Generator) -> FeatureSet | None:
+    """The features of the user's own people; None where --identities names no file. Raises UserError."""
+    if files.identities in KINDS:
+        return None
+    return load_given(files.identities, generator.c_dim, _conditioned_on(generator))
+
+
+def check_inputs(files: Files, ids: int, rules: Rules) -> Inputs:
+    """Read and check all inputs of generate_dataset.py; nothing is created. ids: identities wanted.
 
     Raises UserError for a file that is missing or broken, for things of different recognition models, for a run without
     real features that does not say --no-privacy-check, and where no thresholds can be had.
     """
-    _check_wishes(files, identities, privacy_check)
+    _check_wishes(files, rules)
     real = load_real(files)
     networks = load_networks(files)
     generator, model = networks.generator, networks.model
     alignment = template_of(generator.metadata, f"--gen-model: {files.gen_model}")
-    warnings = _same_model(networks, files, real, identities)
+    warnings = _same_model(networks, files, real)
     first, path = (real[0], files.real_features[0]) if real else (None, None)
-    chosen = thresholds_for(files.thresholds, first, path, model, files.rec_model)
+    moments = PRESETS[rules.preset].moments
+    if moments is not None:
+        chosen = limits.from_moments(moments[0], moments[1], model.fingerprint)
+    else:
+        chosen = thresholds_for(files.thresholds, first, path, model, files.rec_model)
     _check_sizes(generator, files, real)
     norm, more = _feature_norm(generator, files, real)
     warnings += [*chosen.warnings, *more]
-    if not privacy_check:
+    if rules.compared == FIRST:
+        warnings.append(
+            f"--filter-preset: {rules.preset} compares with one feature of each real person, as the original did; who "
+            "is like another picture of somebody real can slip through"
+        )
+    if Rule.PRIVATE not in rules.active:
         warnings.append(
             "--no-privacy-check: the samples are not compared with real people; nothing is promised about it"
+            if not real or rules.compared == NONE
+            else "--rules: private is not in force; likeness to real people is recorded, and nothing promised about it"
         )
+    sources = _sources(networks, files, real, alignment)
+    own = load_identities(files, generator)
+    if own is not None:
+        warnings += _check_given(own, files.identities, ids)
+        sources["identity_file"] = features_record(files.identities, own)
     seen = sight(alignment, model.alignment)
-    return Inputs(alignment, chosen, norm, _sources(networks, files, real, alignment), warnings, [seen] if seen else [])
+    given = None if own is None else len(own)
+    return Inputs(alignment, chosen, norm, sources, given, warnings, [seen] if seen else [])
 
 
-def _check_wishes(files: Files, identities: str, privacy_check: bool) -> None:
-    if not files.real_features and privacy_check:
+def _check_wishes(files: Files, rules: Rules) -> None:
+    if not files.real_features and Rule.PRIVATE in rules.active:
         raise UserError(
             f"{OPTION}: needed, so that nobody real is drawn: the identity_features.safetensors of the "
             "generator's training data (dataset_tool.py features makes it), or --no-privacy-check to go without"
         )
-    if not files.real_features and identities == "real-like":
+    if not files.real_features and files.identities == "real-like":
         raise UserError(f"--identities: real-like needs {OPTION}")
+
+
+def _check_given(own: FeatureSet, path: str, ids: int) -> list[str]:
+    """Of the features in the file of --identities; returns warnings for what cannot be known."""
+    if ids > len(own):
+        raise UserError(f"--identities: {path}: {len(own)} features cannot become {ids} identities; lower --ids")
+    if own.model == UNKNOWN_MODEL:
+        return [f"--identities: {path} does not say which model made it; the generator's is assumed"]
+    return []
 
 
 def _check_sizes(generator: Generator, files: Files, real: Sequence[FeatureSet]) -> None:
@@ -184,20 +220,20 @@ def described_features(paths: Sequence[str], real: Sequence[FeatureSet]) -> dict
     }
 
 
-def _same_model(networks: Networks, files: Files, real: Sequence[FeatureSet], identities: str) -> list[str]:
+def _same_model(networks: Networks, files: Files, real: Sequence[FeatureSet]) -> list[str]:
     """Refuses what belongs to different recognition models; returns warnings for what cannot be known."""
     warnings = []
     fingerprint, rec_model = networks.model.fingerprint, files.rec_model
-    conditioned_on = networks.generator.metadata.get("recognition_model", UNKNOWN_MODEL)
+    conditioned_on = _conditioned_on(networks.generator)
     for path, features in zip(files.real_features, real, strict=True):
         refuse_other_model(features, f"{OPTION}: {path}", fingerprint, rec_model)
         if features.model == UNKNOWN_MODEL:
             warnings.append(f"{OPTION}: {path} does not say which model made it; {rec_model} is assumed")
     if conditioned_on not in (fingerprint, UNKNOWN_MODEL):
-        if identities == "real-like":
+        if files.identities == "real-like" or (files.identities == "spread" and real):
             raise UserError(
                 f"--rec-model: {rec_model} is {fingerprint}, but the generator {files.gen_model} is conditioned on "
-                f"features of {conditioned_on}; real-like identities need that model"
+                f"features of {conditioned_on}; {files.identities} identities need that model"
             )
         warnings.append(
             f"--rec-model: {rec_model} filters, but the generator was conditioned on features of another model"
@@ -205,10 +241,15 @@ def _same_model(networks: Networks, files: Files, real: Sequence[FeatureSet], id
     return warnings
 
 
+def _conditioned_on(generator: Generator) -> str:
+    """Fingerprint of the recognition model whose features the generator has learned from."""
+    return str(generator.metadata.get("recognition_model", UNKNOWN_MODEL))
+
+
 def _feature_norm(generator: Generator, files: Files, real: Sequence[FeatureSet]) -> tuple[float, list[str]]:
     """The norm of the conditions that the generator knows; released pickles say nothing about their conditions."""
     known = generator.metadata.get("feature_norm")
-    if generator.metadata.get("recognition_model", UNKNOWN_MODEL) != UNKNOWN_MODEL:
+    if _conditioned_on(generator) != UNKNOWN_MODEL:
         return float(known or PAPER_NORM), []
     norm = float(known or (real[0].norm if real else PAPER_NORM))
     if not known and real and abs(norm - 1) < NORMALISED:

@@ -3,6 +3,7 @@
     blocks/000/000012.part        verdicts of neighbouring slots' first samples, embeddings of those that passed
     firsts/000/000012.part        their encoded pictures
     rounds/000/000193/000017.part a round of the person of slot 193, from attempt 17 on: accepted pictures and all else
+    groups/000/000000.part        identity features that were computed together (--identities spread)
     people/000/000193.part        a finished person, without pictures, which the layout has; its rounds are gone then
 
 All processes share the folder. A part is a SHA-256 and a safetensors file of arrays; texts are arrays of bytes. One
@@ -122,6 +123,16 @@ class Parts:
             path = self._path("people", slot)
             raise UserError(f"--outdir: {path}: is damaged or gone; the same command makes it again from here")
         return person
+
+    # ------------------------------------------------------------------------
+    # What identities have in common.
+
+    def load_group(self, index: int) -> NDArray[np.float32] | None:
+        """Identity features [G, D] that were computed together."""
+        return self._load("groups", index, lambda arrays: arrays["features"].astype(np.float32))
+
+    def save_group(self, index: int, features: NDArray[np.float32]) -> None:
+        self._save("groups", index, {"features": features})
 
     # ------------------------------------------------------------------------
     # The whole.

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnlib.errors import UserError
-from generation.privacy_diversity import MIN_FACE_PROBABILITY, SWITCHED, USUAL, Rule, Rules
+from generation.privacy_diversity import EVERY, FIRST, MIN_FACE_PROBABILITY, NONE, SWITCHED, USUAL, Rule, Rules
 from generation.thresholds import PAPER_MEAN, PAPER_SD
 from torch_utils.spectra import SPECTRA
 
@@ -35,7 +35,7 @@ class Preset:
     """moments: mean and sd of mated scores that the thresholds come from; None: from a file or the real features."""
 
     absolute: bool = False
-    one_feature_each: bool = False
+    compared: str = EVERY
     min_face_prob: float = MIN_FACE_PROBABILITY
     tries: int = TRIES
     moments: tuple[float, float] | None = None
@@ -48,7 +48,7 @@ class Preset:
 
 PRESETS = {
     "default": Preset(),
-    "arcbiface": Preset(absolute=True, one_feature_each=True, moments=(PAPER_MEAN, PAPER_SD)),
+    "arcbiface": Preset(absolute=True, compared=FIRST, moments=(PAPER_MEAN, PAPER_SD)),
 }
 
 
@@ -87,7 +87,7 @@ def build_rules(options: RuleOptions) -> Rules:
         min_feature_norm=options.min_feature_norm,
         min_sharpness=options.min_sharpness,
         checked=tuple(name for name in SPECTRA if name != "vis") if options.check_nir else (),
-        one_feature_each=preset.one_feature_each,
+        compared=NONE if options.no_privacy_check else preset.compared,
         preset=options.filter_preset,
     )
 
@@ -98,8 +98,10 @@ def tries(options: RuleOptions) -> int:
 
 
 def compared_features(features: NDArray, identities: Iterable[str], rules: Rules) -> NDArray:
-    """The rows of `features` [M, D] that the private rule compares with: all, or the first listed of each person."""
-    if not rules.one_feature_each:
+    """The rows of `features` [M, D] that samples are compared with: all, the first listed of each person, or none."""
+    if rules.compared == NONE:
+        return features[:0]
+    if rules.compared == EVERY:
         return features
     first: dict[str, int] = {}
     for row, identity in enumerate(identities):

@@ -31,6 +31,7 @@ from torch_utils.search import Gallery, Rows, cosines, nearest, over
 MIN_FACE_PROBABILITY = 0.97
 FRONTAL_TOLERANCE = 1 / 3  # of the eyes' distances from the nose
 KEPT = "kept"
+EVERY, FIRST, NONE = "every one", "first of each person", "none"
 
 Unit = Rows  # float32 [N, D], of length one
 
@@ -65,7 +66,7 @@ class Rules:
     min_feature_norm: float | None = None  # quality: length of the raw VIS feature. None: any
     min_sharpness: float | None = None  # quality: of the VIS picture, see `sharpness`. None: any
     checked: tuple[str, ...] = ()  # spectra beside VIS whose own embedding must be private and of the same person
-    one_feature_each: bool = False  # compare with the first listed feature of a real person only; lets people through
+    compared: str = EVERY  # the real features that samples are compared with: EVERY, FIRST (lets people through), NONE
     preset: str = "default"
 
     def ceiling(self, rule: Rule, threshold: float) -> float:
@@ -86,7 +87,7 @@ class Rules:
             "min_feature_norm": self.min_feature_norm,
             "min_sharpness": self.min_sharpness,
             "checked_spectra": ["vis", *self.checked],
-            "real_features_compared": "first of each person" if self.one_feature_each else "every one",
+            "real_features_compared": self.compared,
         }
 
 

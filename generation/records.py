@@ -23,6 +23,7 @@ class Plan:
     round_size: int = 16  # candidates rendered and judged together
     max_slots: int = 1000  # people tried at most
     rules: Rules = USUAL_RULES
+    given: int | None = None  # people in the user's own file; None: endless
     batch: int = 32  # candidates in memory at a time
 
     @property

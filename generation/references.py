@@ -66,6 +66,11 @@ class Blocks:
         """Block `index`, from its part or made now."""
         return self.parts.load_block(index, pictures) or self._make(index)()
 
+    def prepare(self, indices: range) -> None:
+        """What the identities of these blocks have in common, on rank 0; the others find it among the parts."""
+        size = self.plan.round_size
+        self.sampler.prepare(range(indices.start * size, indices.stop * size))
+
     def make_all(self, indices: Sequence[int]) -> None:
         """Has all processes make those that are not there. Raises Stopped."""
         tickets = Tickets(len(indices))
@@ -145,6 +150,7 @@ class References:
         chosen, gallery = Chosen([], []), Gallery(self.blocks.real.rows.shape[1], self.blocks.real.rows.device)
         while len(chosen.slots) < wanted and self.next_slot < self.blocks.plan.max_slots:
             wave = self._wave(wanted - len(chosen.slots))
+            from_rank_zero(partial(self.blocks.prepare, wave))
             self.blocks.make_all(wave)
             admit = partial(self._admit, wave, wanted - len(chosen.slots), people, gallery)
             admitted: _Admitted = from_rank_zero(admit)

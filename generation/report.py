@@ -18,6 +18,7 @@ from generation.encoding import decode
 from generation.layouts import Layout
 from generation.plots import Limit, Series, histogram
 from generation.privacy_diversity import Rule
+from generation.promises import promised
 from generation.records import Person
 from generation.summary import RULE_WORDS, Scores
 from generation.thresholds import Thresholds
@@ -155,41 +156,9 @@ def _promise_lead(settings: dict[str, Any]) -> str:
 
 
 def _promises(data: ReportData) -> str:
-    """Each rule in plain words, with its numbers."""
-    settings, limits = data.settings, data.thresholds
-    real = settings["real_features"]
-    sign = "in either direction " if settings["absolute"] else ""
-    items = []
-    if settings["privacy_check"] and real:
-        items.append(
-            (
-                "Nobody real",
-                f"No picture is more than {limits.unique:.3f} {sign}like any of the {real['count']:,} pictures of "
-                f"{real['people']:,} real people. Every picture was compared with every real one.",
-            )
-        )
-    else:
-        items.append(("Not compared with real people", "This run had --no-privacy-check: nothing here is promised "
-                      "about likeness to real people."))  # fmt: skip
-    items += [
-        (
-            "Nobody twice",
-            f"No picture is more than {limits.unique:.3f} {sign}like the first picture of any other synthetic person.",
-        ),
-        ("One person each", f"Every picture of a person is at least {limits.same:.3f} like that person's first."),
-        ("No copies", f"No two pictures of a person are more than {limits.repeat:.3f} alike."),
-    ]
-    if settings["detector"] == "none":
-        items.append(("Faces not checked", "This run went without a face detector (--detector none)."))
-    else:
-        items.append(
-            (
-                "A face to begin with",
-                f"Each person's first picture shows exactly one face, detected with a probability of at least "
-                f"{settings['min_face_prob']:g}, that looks into the camera.",
-            )
-        )
-    return "".join(f"<li><b>{head}</b>{text}</li>" for head, text in items)
+    """Each rule in force in plain words, with its numbers; and what is not promised."""
+    promises = promised(data.settings, data.thresholds)
+    return "".join(f"<li><b>{html.escape(head)}</b>{html.escape(text)}</li>" for head, text in promises)
 
 
 def _people_lead(data: ReportData) -> str:

@@ -41,10 +41,10 @@ TINY = 1e-12
 
 
 class Cache(Protocol):
-    """Keeps finished groups, each float32 [G, D]; `load` gives None for what is not there."""
+    """Keeps finished groups, each float32 [G, D]; gives None for what is not there (generation.parts)."""
 
-    def load(self, group: int) -> NDArray[np.float32] | None: ...
-    def save(self, group: int, features: NDArray[np.float32]) -> None: ...
+    def load_group(self, index: int) -> NDArray[np.float32] | None: ...
+    def save_group(self, index: int, features: NDArray[np.float32]) -> None: ...
 
 
 class SpreadIdentities:
@@ -76,11 +76,11 @@ class SpreadIdentities:
     def prepare(self, slots: Sequence[int]) -> None:
         """Compute, or load, all groups up to the last that these slots need."""
         for index in range(len(self.groups), max(slots, default=-1) // self.group + 1):
-            features = None if self.cache is None else self.cache.load(index)
-            if features is None:
+            features = None if self.cache is None else self.cache.load_group(index)
+            if features is None or features.shape != (self.group, len(self.mean)):
                 features = self._spread(index)
                 if self.cache is not None:
-                    self.cache.save(index, features)
+                    self.cache.save_group(index, features)
             self.groups.append(features)
 
     # ------------------------------------------------------------------------

@@ -148,9 +148,11 @@ def explain_shortfall(outcome: Outcome, counts: Counts, plan: Plan) -> str:
         limit = f"the first {len(outcome.dropped)} people all ran out of tries (--tries {plan.tries})"
     else:
         limit = f"{outcome.slots_used} people were tried (--max-slots {plan.max_slots})"
+    if outcome.shortfall == "slots" and outcome.slots_used == plan.given:
+        limit = f"all {plan.given} people in the file of --identities were tried"
     kept = f"{len(outcome.people)} of {plan.ids} identities were completed: {limit}"
     if not refused:
-        return f"{kept}; raise --max-slots"
+        return f"{kept}; raise --max-slots" if outcome.slots_used != plan.given else kept
     return f"{kept}; {blame(refused, counts.vain.total())}"
 
 

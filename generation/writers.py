@@ -187,9 +187,15 @@ def manifest_line(record: Record, places: Places | None = None) -> dict[str, Any
     line: dict[str, Any] = {key: getattr(record, key) for key in ("identity", "sample", "slot", "seed")}
     line |= places or {}
     for key in ("sim_reference", "max_sim_real", "max_sim_other", "max_sim_same"):
-        value = getattr(record, key)
-        line[key] = None if value is None or not math.isfinite(value) else round(float(value), DECIMALS)
+        line[key] = _rounded(getattr(record, key))
+    if record.checked is not None:
+        kinds = record.checked.items()
+        line["checked"] = {name: {key: _rounded(value) for key, value in found.items()} for name, found in kinds}
     return {**line, "verdict": record.verdict}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), DECIMALS)
 
 
 def write_manifest(outdir: StrPath, records: Iterable[Record], layout: Layout) -> None:

@@ -26,7 +26,7 @@ from torch_utils.feature_file import FeatureSet, load_features, save_features
 from torch_utils.image_tree import decode_image
 from torch_utils.streams import stream
 from training.generator import Generator
-from training.snapshots import save_generator
+from training.snapshots import load_generator, save_generator
 
 SUMMARY_KEYS = [
     *("identities_kept", "pairs_kept", "candidates", "refused", "mated_mean", "mated_sd", "nonmated_mean", "eer"),
@@ -242,6 +242,118 @@ def test_gpus_and_torchrun_give_the_same_bytes(files, dataset, tmp_path):
             assert (tmp_path / name / path.relative_to(dataset)).read_bytes() == path.read_bytes()
 
 
+# ----------------------------------------------------------------------------
+# Rules, presets and the user's own people.
+
+
+def lines_of(outdir):
+    return [json.loads(line) for line in (outdir / "manifest.jsonl").read_text().splitlines()]
+
+
+def test_rules_that_are_switched_off_refuse_nobody_and_are_not_promised(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    status, _, err = run(arguments(files, out, rules="unique,repeat"), capsys)
+    assert status == 0 and "--rules: private is not in force" in err, err
+    assert {line["verdict"] for line in lines_of(out)} <= {"kept", "unique", "repeat", "tries"}
+    assert all(line["max_sim_real"] is not None for line in lines_of(out))  # recorded all the same
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["rules"] == ["unique", "repeat"] and settings["privacy_check"] is False
+    for page in ("report.html", "datasheet.md"):
+        assert "Not promised: private" in (out / page).read_text()
+        assert "Not promised: same" in (out / page).read_text()
+
+
+def test_no_real_people_are_needed_where_the_private_rule_is_off(files, tmp_path, capsys):
+    status, _, err = run(arguments(files, tmp_path / "out", rules="unique,same", real_features=None), capsys)
+    assert status == 0, err
+    assert all(line["max_sim_real"] is None for line in lines_of(tmp_path / "out"))
+
+
+def test_quality_is_a_rule_of_its_own(files, tmp_path, capsys):
+    plain = lines_of_run(files, tmp_path / "plain", capsys)
+    assert lines_of_run(files, tmp_path / "low", capsys, min_sharpness=0.0) == plain  # in force, and refuses nobody
+    status, _, err = run(arguments(files, tmp_path / "high", min_feature_norm=1e6, max_slots=8), capsys)
+    assert status == 2 and "rule 'quality' refused" in err and "--min-feature-norm" in err
+
+
+def lines_of_run(files, outdir, capsys, **changes):
+    status, _, err = run(arguments(files, outdir, ids=1, **changes), capsys)
+    assert status == 0, err
+    return lines_of(outdir)
+
+
+def test_the_near_infrared_picture_is_checked_by_its_own_embedding(files, tmp_path, capsys):
+    thresholds = replace(from_moments(0.7, 0.1, mark_of(files)), unique=0.99999, same=-0.5, repeat=0.999999)
+    save_thresholds(tmp_path / "t.json", thresholds)
+    lines = lines_of_run(
+        files, tmp_path / "out", capsys, check_nir=True, rules="private,same", thresholds=tmp_path / "t.json"
+    )
+    real = load_features(files / "real.safetensors").features.astype(np.float64)
+    real /= np.linalg.norm(real, axis=1, keepdims=True)
+    kept = [line for line in lines if line["verdict"] == "kept"]
+    pictures = np.stack([read_grey(tmp_path / "out" / line["nir"]) for line in kept])
+    rows = embed(load_recognition(files / "rec.safetensors"), torch.from_numpy(pictures)).astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    found = [line["checked"]["nir"] for line in kept]
+    assert [one["sim_reference"] for one in found] == pytest.approx(rows @ rows[0], abs=2e-6)
+    assert [one["max_sim_real"] for one in found] == pytest.approx((rows @ real.T).max(axis=1), abs=2e-6)
+    assert json.loads((tmp_path / "out/settings.json").read_text())["checked_spectra"] == ["vis", "nir"]
+    assert "NIR pictures, too" in (tmp_path / "out/report.html").read_text()
+
+
+def read_grey(path):
+    """uint8 [1, H, W]"""
+    return decode_image(path.read_bytes(), "L", str(path)).transpose(2, 0, 1)
+
+
+def test_the_original_filter_needs_no_thresholds_and_compares_with_the_first(files, tmp_path, capsys):
+    plan = {"filter_preset": "arcbiface", "detector": None, "thresholds": None, "ids": 1, "max_slots": 2, "tries": None}
+    status, _, err = run(arguments(files, tmp_path / "out", **plan), capsys)
+    assert status in (0, 2) and "compares with one feature of each real person" in err, err  # no faces here
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    assert settings["filter_preset"] == "arcbiface" and settings["absolute"] and settings["tries"] == 2500
+    assert settings["real_features_compared"] == "first of each person"
+    limits = [settings["thresholds"][name] for name in ("unique", "same", "repeat")]
+    assert limits == pytest.approx([0.622, 0.622, 0.853])
+
+
+def test_identities_of_the_users_own(files, tmp_path, capsys):
+    rows = np.random.default_rng(1).normal(size=(3, 512))
+    np.save(tmp_path / "own.npy", rows)
+    line = arguments(files, tmp_path / "out", identities=tmp_path / "own.npy", samples_per_id=1, rules="private")
+    status, _, err = run(line, capsys)
+    assert status == 0 and "own.npy does not say which model made it" in err, err
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    assert settings["identities"] == "file" and settings["identity_file"]["name"] == "own.npy"
+    assert settings["max_slots"] == 3
+    # Slot i is row i, at the length that the generator knows.
+    generator = load_generator(files / "gen.safetensors")
+    features = (rows * 4 / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    latents = np.stack([stream(0, "latent", slot, 0).standard_normal(512) for slot in range(3)])
+    wanted = renderer_of(generator, 0.7)(latents.astype(np.float32), features)["nir"]
+    found = np.stack([read_grey(tmp_path / f"out/NIR/{slot}/0.png") for slot in range(3)])
+    assert np.abs(found.astype(int) - wanted).max() <= 1  # other batches round otherwise
+
+
+def test_a_file_of_people_that_runs_out_says_so(files, tmp_path, capsys):
+    rows = np.random.default_rng(1).normal(size=(2, 512))
+    np.save(tmp_path / "own.npy", np.concatenate([rows, rows[:1]]))  # the third is the first again
+    save_thresholds(tmp_path / "t.json", replace(from_moments(0.7, 0.1, mark_of(files)), unique=0.9999, repeat=0.99999))
+    changes = {"thresholds": tmp_path / "t.json", "rules": "unique", "samples_per_id": 1}
+    status, _, err = run(
+        arguments(files, tmp_path / "out", identities=tmp_path / "own.npy", truncation=0, **changes), capsys
+    )
+    last = err.strip().splitlines()[-1]
+    assert "of 3 identities were completed: all 3 people in the file of --identities were tried" in last, (status, err)
+
+
+@pytest.mark.slow
+def test_spread_identities_are_kept_among_the_parts_and_the_same_again(files, tmp_path, capsys):
+    lines = lines_of_run(files, tmp_path / "one", capsys, identities="spread")
+    assert lines == lines_of_run(files, tmp_path / "two", capsys, identities="spread", batch=1)
+    assert lines != lines_of_run(files, tmp_path / "other", capsys)
+
+
 def mark_of(files):
     return load_recognition(files / "rec.safetensors").fingerprint
 
@@ -266,6 +378,14 @@ def mark_of(files):
         ({"gpus": 0}, "--gpus: 0 is not at least 1"),
         ({"gpus": 2, "device": "cuda:1"}, "--device: cuda:1: 2 processes take a GPU each"),
         ({"ids": 0}, "--ids"),
+        ({"rules": "face,nobody"}, "--rules: 'nobody' is no rule; some of face,frontal,quality,private"),
+        ({"rules": "face"}, "--rules: face cannot be in force with --detector none"),
+        ({"filter_preset": "arcbiface"}, "--detector: --filter-preset arcbiface has a face detector"),
+        ({"filter_preset": "arcbiface", "detector": None}, "--thresholds: --filter-preset arcbiface has thresholds of"),
+        ({"min_feature_norm": "nan"}, "--min-feature-norm: nan is no limit"),
+        ({"identities": "spraed"}, "--identities: spraed: no such file; random, spread, real-like or a file"),
+        ({"identities": "other.safetensors"}, "--identities: .*features of recognition model f+, but the generator"),
+        ({"identities": "real.safetensors", "ids": 19}, "--identities: .*18 features cannot become 19 identities"),
         ({"device": "cuda:99"}, "--device: cuda:99: "),
         ({"device": "toaster"}, "--device: toaster: no such device"),
         ({"detector": "nowhere"}, "nowhere"),

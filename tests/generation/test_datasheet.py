@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from generation import datasheet
 from generation.datasheet import AUDIT_BEGIN, AUDIT_END, TO_FILL_IN, build_datasheet, escape
-from generation.privacy_diversity import Rule
+from generation.privacy_diversity import Rule, Rules
 from metrics.identity import OperatingPoint
 from tests.generation import fakes
 
@@ -31,7 +31,9 @@ def settings(**changes):
         "made_by": "generate_dataset.py",
         "seed": 0,
         "truncation": 0.7,
+        **Rules().as_dict(),
         "privacy_check": True,
+        "detector": "none",
         "generator": {"name": "g", "sha256": "0" * 64},
         "recognition_model": {"name": "r", "fingerprint": "fake"},
         "real_features": {"name": "f", "sha256": "1" * 64, "count": 30, "people": 30},
@@ -54,7 +56,8 @@ def test_facts():
         "| equal error rate between the people | 1.230% |",
         "mean | not measured |",
         "| truncation | 0.7 |",
-        "no VIS picture is more than 0.5000 like any of the 30 real features",
+        "Nobody real. No picture is more than 0.500 like any of the 30 pictures of 30 real people.",
+        "No copies. No two pictures of a person are more than 0.780 alike.",
         "- thresholds were moved",
         r"moved &lt;up&gt;",
     ):
@@ -71,7 +74,7 @@ def test_the_audit_has_a_place_of_its_own():
 
 def test_no_promise_about_real_people_without_them():
     text = build_datasheet(settings(privacy_check=False, real_features=None), SUMMARY, LIMITS)
-    assert "Not promised: that nobody real is shown" in text and "- Promised" not in text
+    assert "- Not compared with real people. This run had no real features" in text and "Nobody real" not in text
 
 
 def test_names_from_others_stay_text():

@@ -154,10 +154,10 @@ def test_spread_is_the_same_bits_in_any_order_and_number_of_threads():
 
 def test_spread_groups_are_kept_and_not_computed_again(monkeypatch):
     class Kept(dict):
-        def load(self, group):
+        def load_group(self, group):
             return self.get(group)
 
-        def save(self, group, features):
+        def save_group(self, group, features):
             self[group] = features
 
     cache = Kept()

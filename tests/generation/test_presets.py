@@ -9,7 +9,7 @@ import pytest
 
 from dnnlib.errors import UserError
 from generation.presets import PRESETS, RuleOptions, build_rules, compared_features, tries
-from generation.privacy_diversity import Rule, Rules
+from generation.privacy_diversity import FIRST, NONE, Rule, Rules
 from generation.thresholds import from_moments
 
 
@@ -46,7 +46,7 @@ def test_rules_are_switched():
 
 def test_the_original_preset_to_the_letter():
     rules = build(filter_preset="arcbiface")
-    assert rules == Rules(absolute=True, one_feature_each=True, preset="arcbiface")
+    assert rules == Rules(absolute=True, compared=FIRST, preset="arcbiface")
     mean, sd = PRESETS["arcbiface"].moments or (0, 0)
     limits = from_moments(mean, sd, "m")
     assert [limits.unique, limits.same, limits.repeat] == pytest.approx([0.622, 0.622, 0.853])
@@ -96,7 +96,7 @@ def test_what_does_not_go_together():
 def test_the_first_listed_feature_of_each_person():
     features = np.arange(10).reshape(5, 2)
     people = ["b", "a", "b", "c", "a"]
-    np.testing.assert_array_equal(
-        compared_features(features, people, Rules(one_feature_each=True)), features[[0, 1, 3]]
-    )
+    np.testing.assert_array_equal(compared_features(features, people, Rules(compared=FIRST)), features[[0, 1, 3]])
     assert compared_features(features, people, Rules()) is features
+    assert compared_features(features, people, Rules(compared=NONE)).shape == (0, 2)
+    assert build(no_privacy_check=True).compared == NONE
