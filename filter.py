@@ -27,6 +27,7 @@ from metrics.score_counts import count_scores
 from torch_utils.distributed import pick_device
 from torch_utils.feature_file import FeatureSet, load_features, refuse_other_model
 from torch_utils.image_tree import PairedTree
+from torch_utils.memory import keep_freed_memory
 from torch_utils.original_tree import open_pairs
 from torch_utils.spectra import SPECTRA
 
@@ -34,6 +35,7 @@ from torch_utils.spectra import SPECTRA
 @click.group(cls=Group)
 def main() -> None:
     """The privacy-and-diversity filter on datasets that exist: calibrate it, apply it, audit what came out."""
+    keep_freed_memory()
 
 
 @main.command("calibrate")

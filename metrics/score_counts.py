@@ -78,7 +78,7 @@ def _bin(values: Scores) -> NDArray[np.int64]:
 
 
 def count_scores(
-    features: ArrayLike, labels: Sequence[object] | NDArray, rows_at_once: int = 1024, columns_at_once: int = 8192
+    features: ArrayLike, labels: Sequence[object] | NDArray, rows_at_once: int = 1024, columns_at_once: int = 2048
 ) -> tuple[ScoreCounts, ScoreCounts]:
     """Cosine of every unordered pair of features, counted as (mated, nonmated): `metrics.identity.mated_nonmated` in
     bounded memory.
