@@ -18,7 +18,7 @@ import torch
 
 from dnnlib.cli import Command, option
 from dnnlib.files import FolderLock, read_json
-from generation import inputs, pipeline, storage, writers
+from generation import inputs, networks, pipeline, storage, writers
 from generation.candidates import CandidateMaker
 from generation.encoding import DEFAULT_QUALITY, FULL_COLOUR_FROM, Encoder, default_workers
 from generation.encoding import FORMATS as IMAGE_FORMATS
@@ -238,12 +238,13 @@ def work(job: Job, stop: StopSignals) -> None:
     device = everywhere(partial(pick_device, options["device"]))
     workers = default_workers(device.type, local_size()) if options["workers"] is None else options["workers"]
     with contextlib.closing(FolderLock()) as lock, Encoder(job.stored.encoding, workers) as encoder:
-        networks, real = everywhere(partial(_open, job, device))
+        networks.prepare(device)
+        opened, real = everywhere(partial(_open, job, device))
         state = from_rank_zero(partial(writers.claim, outdir, job.settings, options["overwrite"], lock))
         if state is writers.State.FINISHED:
             return  # another run has done it in the meantime
         everywhere(partial(writers.check_shared, outdir, from_rank_zero(partial(writers.leave_token, outdir))))
-        selection = build_selection(job, networks, real, device, encoder, stop)
+        selection = build_selection(job, opened, real, device, encoder, stop)
         try:
             made = pipeline.generate(selection, outdir, job.settings, job.checked.warnings, strict=options["strict"])
         except Stopped:
@@ -265,9 +266,10 @@ def forecast(options: dict[str, Any], processes: int) -> None:
     if job is None:
         return
     device = pick_device(options["device"])
-    networks, real = _open(job, device)
+    networks.prepare(device)
+    opened, real = _open(job, device)
     with Encoder(job.stored.encoding) as encoder:
-        run = build_selection(job, networks, real, device, encoder, StopSignals())
+        run = build_selection(job, opened, real, device, encoder, StopSignals())
         pilot = Pilot(run.plan, run.thresholds, run.real, run.sampler, run.maker, encoder).run()
     found = pilot.forecast(run.layout.spare, processes)
     print(json.dumps({**job.settings, "forecast": found}, indent=2))
@@ -300,18 +302,18 @@ def build_plan(options: dict[str, Any], rules: Rules, given: int | None) -> Plan
 
 def build_selection(
     job: Job,
-    networks: inputs.Networks,
+    opened: inputs.Networks,
     real: Sequence[FeatureSet],
     device: torch.device,
     encoder: Encoder,
     stop: StopSignals,
 ) -> Selection:
     """Networks, sampler and filter put together."""
-    options, plan, generator = job.options, job.plan, networks.generator
+    options, plan, generator = job.options, job.plan, opened.generator
     maker = CandidateMaker(
         renderer_of(generator, options["truncation"], device, options["noise_mode"]),
-        embedder_of(networks.model, plan.round_size, job.checked.alignment),
-        detector_of(networks.detector) if networks.detector is not None else None,
+        embedder_of(opened.model, plan.round_size, job.checked.alignment),
+        detector_of(opened.detector) if opened.detector is not None else None,
         seed=options["seed"],
         chunk=plan.round_size,
         latent_size=generator.z_dim,

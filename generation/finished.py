@@ -30,6 +30,7 @@ class Finished:
     def records(self) -> Iterator[Record]:
         """Every judged candidate, by slot and attempt. Raises UserError for a part that is whole no longer."""
         references = Gallery.of(self.outcome.references, self.device)
+        row_of = {identity: row for row, identity in enumerate(self.outcome.people)}
         waiting: list[list[Record] | Person] = []  # in order, until there are people enough to be finished together
         people = 0
         grown = {*self.outcome.people.values(), *self.outcome.dropped}
@@ -41,9 +42,9 @@ class Finished:
             waiting.append(person if person.complete else person.records)
             people += person.complete
             if people == PEOPLE_AT_ONCE:
-                yield from self._finish(waiting, references)
+                yield from self._finish(waiting, references, row_of)
                 waiting, people = [], 0
-        yield from self._finish(waiting, references)
+        yield from self._finish(waiting, references, row_of)
 
     def person(self, identity: int) -> Person:
         """A complete person, as its part holds it."""
@@ -59,10 +60,11 @@ class Finished:
                                 "makes it again")  # fmt: skip
             yield from refused_records(block, index * self.plan.round_size, used, self.outcome.others)
 
-    def _finish(self, waiting: Sequence[list[Record] | Person], references: Gallery) -> Iterator[Record]:
+    def _finish(
+        self, waiting: Sequence[list[Record] | Person], references: Gallery, row_of: dict[int, int]
+    ) -> Iterator[Record]:
         """The records of all, those of people with their similarities within the finished dataset."""
         people = [entry for entry in waiting if isinstance(entry, Person)]
-        row_of = {identity: row for row, identity in enumerate(self.outcome.people)}
         finish_records(people, references, [row_of[person.identity] for person in people], self.plan)
         for entry in waiting:
             yield from entry.records if isinstance(entry, Person) else entry

@@ -13,7 +13,16 @@ from arcface.detection import Detection, FaceDetector
 from arcface.embed import embed
 from arcface.weights import RecognitionModel
 from generation.candidates import Detector, Embedder, Faces, Pictures, Renderer
+from torch_utils.backend import full_memory_named, set_backend
 from torch_utils.images import to_uint8
+from torch_utils.ops import kernels
+
+
+def prepare(device: torch.device) -> None:
+    """Makes what the networks give depend on their input and the GPU's model alone. Every process calls it, first."""
+    kernels.prepare(device)  # all processes compute with the same ones
+    set_backend(allow_tf32=False, cudnn_benchmark=False)  # a trial might choose another algorithm in each process
+    torch.backends.cudnn.deterministic = True
 
 
 def renderer_of(
@@ -25,8 +34,9 @@ def renderer_of(
     def render(latents: NDArray[np.float32], features: NDArray[np.float32]) -> Pictures:
         z = torch.from_numpy(latents).to(device)  # [N, Z]
         c = torch.from_numpy(features).to(device)  # [N, D]
-        pictures = generator(z, c, truncation_psi=truncation, noise_mode=noise_mode)
-        return {name: to_uint8(images).cpu().numpy() for name, images in pictures.items()}
+        with full_memory_named("--round", "a smaller one needs less"):
+            pictures = generator(z, c, truncation_psi=truncation, noise_mode=noise_mode)
+            return {name: to_uint8(images).cpu().numpy() for name, images in pictures.items()}
 
     return render
 

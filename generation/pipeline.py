@@ -81,7 +81,7 @@ def generate(
         outcome = selection.run()
     if rank() != 0:
         return None
-    finished = Finished(outcome, selection.parts, selection.plan)
+    finished = Finished(outcome, selection.parts, selection.plan, selection.real.rows.device)
     counts, notices = Counts(), [*warnings]
     records = counts.seen(_until(selection.stop, finished.records()))
     if outcome.people:

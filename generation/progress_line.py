@@ -15,7 +15,7 @@ from generation.privacy_diversity import KEPT, Rule
 from generation.records import Person, Plan, Record
 from torch_utils.distributed import SharedCounter, rank
 
-REFRESH_SECONDS = 1.0
+REFRESH_SECONDS = 2.0
 
 
 class SharedVerdicts:
@@ -46,8 +46,8 @@ class SharedVerdicts:
             self._people.add(self._done)
         self._own, self._done = Counter(), 0
         if rank() == 0:
-            self.verdicts = Counter({verdict: counter.add(0) for verdict, counter in self._shared.items()})
-            self.people = self._people.add(0)
+            self.verdicts = Counter({verdict: counter.value for verdict, counter in self._shared.items()})
+            self.people = self._people.value
 
 
 class ProgressLine:

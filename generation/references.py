@@ -25,7 +25,7 @@ from generation.records import Block, Plan, Record, Watch
 from generation.storing import StoreLater
 from generation.thresholds import Thresholds
 from generation.verdicts import admit_references, checked_of, judge_references
-from torch_utils.distributed import Tickets, from_rank_zero, world_size
+from torch_utils.distributed import Tickets, from_rank_zero, gathered, rank, world_size
 from torch_utils.search import Gallery, nearest
 from torch_utils.stop_signals import StopSignals
 
@@ -152,7 +152,8 @@ class References:
             wave = self._wave(wanted - len(chosen.slots))
             from_rank_zero(partial(self.blocks.prepare, wave))
             self.blocks.make_all(wave)
-            admit = partial(self._admit, wave, wanted - len(chosen.slots), people, gallery)
+            before = self._nearest_sample(wave, people)
+            admit = partial(self._admit, wave, wanted - len(chosen.slots), before, gallery)
             admitted: _Admitted = from_rank_zero(admit)
             chosen.slots.extend(admitted.slots)
             chosen.references.extend(admitted.references)
@@ -168,44 +169,65 @@ class References:
         first, last = self.next_slot // size, -(-plan.max_slots // size)
         return range(first, min(first + likely, last))
 
-    def _admit(self, wave: range, wanted: int, people: Sequence[int], gallery: Gallery) -> _Admitted:
-        """The pass over the blocks of a wave, on rank 0."""
+    def _alone(self, wave: range) -> tuple[dict[int, Block], list[int], Unit]:
+        """Blocks of the wave, the slots in them that broke no rule alone, in order, and their embeddings [N, D]."""
+        size = self.blocks.plan.round_size
+        blocks = {index: self.blocks.get(index) for index in wave}
+        slots: list[int] = []
+        rows = []
+        for index, block in blocks.items():
+            there = [index * size + int(row) for row in block.passed]
+            inside = [place for place, slot in enumerate(there) if slot in self._unused(wave)]
+            slots += [there[place] for place in inside]
+            rows.append(block.embeddings["vis"][inside])
+        return blocks, slots, np.concatenate(rows)
+
+    def _unused(self, wave: range) -> range:
+        """The wave's slots that have not been used and may be."""
+        return range(self.next_slot, min(wave.stop * self.blocks.plan.round_size, self.blocks.plan.max_slots))
+
+    def _nearest_sample(self, wave: range, people: Sequence[int]) -> NDArray[np.float64] | None:
+        """[N] highest similarity of each slot of `_alone` to any sample of the people; None where there is nobody.
+
+        Each process reads some of the people, a few at a time.
+        """
+        if not people:
+            return None
+        _, _, embeddings = self._alone(wave)
+        best = np.full(len(embeddings), -np.inf)
+        mine = people[rank() :: world_size()]
+        for start in range(0, len(mine), PEOPLE_AT_ONCE):
+            some = [self.blocks.parts.finished_person(slot) for slot in mine[start : start + PEOPLE_AT_ONCE]]
+            samples = np.concatenate([person.embeddings["vis"] for person in some])  # [M, D]
+            gallery = Gallery.of(samples, self.blocks.real.rows.device)
+            best = np.maximum(best, nearest(embeddings, gallery, self.blocks.plan.absolute)[0])
+        return np.maximum.reduce(gathered(best))
+
+    def _admit(self, wave: range, wanted: int, before: NDArray[np.float64] | None, gallery: Gallery) -> _Admitted:
+        """The pass over the blocks of a wave, on rank 0. before: as of `_nearest_sample`."""
         plan, thresholds = self.blocks.plan, self.blocks.thresholds
         highest = plan.rules.ceiling(Rule.UNIQUE, thresholds.unique)
-        blocks = {index: self.blocks.get(index) for index in wave}
-        end = min(wave.stop * plan.round_size, plan.max_slots)
-        slots, embeddings = _alone(blocks, plan.round_size, range(self.next_slot, end))
-        before = self._nearest_sample(embeddings, people)
+        end = self._unused(wave).stop
+        blocks, slots, embeddings = self._alone(wave)
+        similarity = np.full(len(slots), -np.inf) if before is None else before
         admitted: list[int] = []  # rows
         compared = len(slots)
         for start in range(0, len(slots), ADMITTED_AT_ONCE):
-            piece = embeddings[start : start + ADMITTED_AT_ONCE]
-            earlier = before[start : start + ADMITTED_AT_ONCE]
-            left = wanted - len(admitted)
-            judged = admit_references(piece, gallery, thresholds, plan.rules, earlier <= highest, left)
-            before[start : start + ADMITTED_AT_ONCE] = np.maximum(earlier, judged.similarity)
+            part = slice(start, start + ADMITTED_AT_ONCE)
+            fresh, left = similarity[part] <= highest, wanted - len(admitted)
+            judged = admit_references(embeddings[part], gallery, thresholds, plan.rules, fresh, left)
+            similarity[part] = np.maximum(similarity[part], judged.similarity)
             admitted += (np.flatnonzero(judged.passed) + start).tolist()
-            gallery.append(piece[judged.passed])
+            gallery.append(embeddings[part][judged.passed])
             if len(admitted) == wanted:
                 compared, end = admitted[-1] + 1, slots[admitted[-1]] + 1
                 break
-        self._record(blocks, end, dict(zip(slots[:compared], before.tolist(), strict=False)), admitted, slots)
+        others = dict(zip(slots[:compared], similarity.tolist(), strict=False))
+        self._record(blocks, end, others, {slots[row] for row in admitted})
         return _Admitted([slots[row] for row in admitted], embeddings[admitted], end)
 
-    def _nearest_sample(self, embeddings: Unit, people: Sequence[int]) -> NDArray[np.float64]:
-        """[N] highest similarity of each to any sample of the people, read some at a time; -inf where there is none."""
-        best = np.full(len(embeddings), -np.inf)
-        for start in range(0, len(people), PEOPLE_AT_ONCE):
-            some = [self.blocks.parts.finished_person(slot) for slot in people[start : start + PEOPLE_AT_ONCE]]
-            samples = np.concatenate([person.embeddings["vis"] for person in some])  # [M, D]
-            best = np.maximum(best, nearest(embeddings, samples, self.blocks.plan.absolute)[0])
-        return best
-
-    def _record(
-        self, blocks: dict[int, Block], end: int, others: dict[int, float], admitted: list[int], slots: list[int]
-    ) -> None:
+    def _record(self, blocks: dict[int, Block], end: int, others: dict[int, float], chosen: set[int]) -> None:
         """Notes the slots from next_slot to `end`, and shows those that were refused."""
-        chosen = {slots[row] for row in admitted}
         used = range(self.next_slot, end)
         self.others.extend(others.get(slot, np.nan) for slot in used)
         refused = [
@@ -228,14 +250,3 @@ def refused_records(block: Block, first: int, used: range, others: Sequence[floa
             checked = checked_of(block.checked, row)
             word = Rule.UNIQUE.value if alone else verdict
             yield Record(slot, 0, word, max_sim_real=real, max_sim_other=other, checked=checked)
-
-
-def _alone(blocks: dict[int, Block], size: int, slots: range) -> tuple[list[int], Unit]:
-    """Those of `slots` that broke no rule alone, in order, and their embeddings [N, D]."""
-    found: list[int] = []
-    rows = []
-    for index, block in blocks.items():
-        inside = [place for place, row in enumerate(block.passed) if index * size + row in slots]
-        found += [index * size + int(block.passed[place]) for place in inside]
-        rows.append(block.embeddings["vis"][inside])
-    return found, np.concatenate(rows)

@@ -160,9 +160,15 @@ class SharedCounter:
 
     def __init__(self) -> None:
         self._key, self._alone = f"counter/{next(_counters)}", 0
+        self.add(0)
+
+    @property
+    def value(self) -> int:
+        """The number there is now."""
+        return int(_store.get(self._key)) if _store is not None else self._alone
 
     def add(self, amount: int = 1) -> int:
-        """Adds, and returns the number there is now. Costs a message to the store's process."""
+        """Adds, and returns the number there is now. A message to the store's process, or a line in its file."""
         if _store is not None:
             return int(_store.add(self._key, amount))
         self._alone += amount

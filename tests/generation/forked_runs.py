@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,7 +80,7 @@ def _work(outdir: Path, log: Path, pause: float, plan: dict[str, Any], stop: Sto
     script: Any = generate_dataset
     script._open = lambda *_: (None, [])
     script.build_selection = lambda *_: selection
-    options = {"outdir": str(outdir), "overwrite": False, "device": "cpu", "workers": 0}
+    options = defaultdict(bool, {"outdir": str(outdir), "device": "cpu", "workers": 0})  # the others are not given
     stored = storage.Storage()
     job = script.Job(options, selection.plan, rest, rest, stored, fakes.settings_of(selection))
     generate_dataset.work(job, stop)
