@@ -66,7 +66,7 @@ lint: $(VENV)/.dev
 # Two threads and nothing else running, please: each benchmark measures both sides and the machine's own rates in one run.
 bench: $(VENV)/.run
 	@mkdir -p out/bench
-	@for name in training ops recognition search; do $(RUN) -m bench.$$name --json out/bench/$$name.json || exit 1; done
+	@for name in training ops recognition search generation; do $(RUN) -m bench.$$name --json out/bench/$$name.json || exit 1; done
 
 clean:
 	rm -rf out build .mypy_cache .pytest_cache .ruff_cache .hypothesis
