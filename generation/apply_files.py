@@ -68,11 +68,8 @@ class Source:
 
     def listing(self) -> str:
         """SHA-256 over the names and sizes of all files: a source that has changed is another one."""
-        lines = []
-        for name in self.names:
-            for tree in self.pairs.trees.values():
-                size = len(tree.read(name)) if tree.is_zip else (tree.path / tree.place(name)).stat().st_size
-                lines.append(f"{tree.place(name)} {size}")
+        trees = list(self.pairs.trees.values())
+        lines = [f"{tree.place(name)} {tree.size(name)}" for name in self.names for tree in trees]
         return sha256_bytes("\n".join(lines).encode())
 
 

@@ -189,8 +189,8 @@ def write(outdir: Path, findings: dict[str, Any], table: str, page: str, datashe
     written = [outdir / TABLE, outdir / PAGE, outdir / JSON]
     atomic_write_bytes(outdir / TABLE, table.encode())
     atomic_write_bytes(outdir / PAGE, page.encode())
-    sheet = data / DATASHEET
-    if data.is_dir() and sheet.is_file():
+    sheet = (data if data.is_dir() else data.parent) / DATASHEET  # a packed dataset lies beside its own
+    if sheet.is_file():
         text = sheet.read_text(encoding="utf-8")
         head, begin, rest = text.partition(AUDIT_BEGIN)
         _, end, tail = rest.partition(AUDIT_END)

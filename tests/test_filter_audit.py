@@ -6,17 +6,21 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import dataset_tool
 import filter as script
 from arcface.backbones import build_backbone
 from arcface.embed import embed_dataset, embed_source
 from arcface.weights import load_recognition, save_recognition
 from generation import audit_files
 from generation.datasheet import AUDIT_BEGIN, AUDIT_END
+from tests.generation.test_report import CHROMIUM, FLAGS
 from torch_utils.feature_file import load_features, save_features
 from torch_utils.image_tree import PairedTree, encode_png
 
@@ -119,9 +123,12 @@ def test_without_held_out_people_it_is_said(files, tmp_path, capsys):
     assert text.startswith("# Sheet\nbefore\n") and text.endswith("after\n") and "nothing yet" not in text
     assert "Copies of real pictures" in text and "| unique" not in text and "not given" in text
     assert len(PairedTree(tmp_path / "syn")) == 24  # the findings are in nobody's way
-    before = text
+    written = [
+        tmp_path / "syn" / name for name in ("datasheet.md", *(f"audit/audit.{x}" for x in ("json", "csv", "html")))
+    ]
+    before = [path.read_bytes() for path in written]
     assert audit(files, capsys, "--overwrite", data=tmp_path / "syn")[0] == 0
-    assert (tmp_path / "syn" / "datasheet.md").read_text() == before
+    assert [path.read_bytes() for path in written] == before
 
 
 def test_other_spectrum_other_forms(files, tmp_path, capsys):
@@ -144,6 +151,53 @@ def test_other_spectrum_other_forms(files, tmp_path, capsys):
     archive = shutil.make_archive(str(tmp_path / "syn"), "zip", files / "syn")
     status, _, err = audit(files, capsys, data=archive)
     assert status == 0 and (tmp_path / "syn-audit" / "audit.html").exists(), err
+
+
+@pytest.mark.slow
+def test_a_packed_dataset_shows_both_spectra(files, tmp_path, capsys):
+    shutil.copytree(files / "syn", tmp_path / "syn")
+    status, _, err = audit(files, capsys, "--outdir", tmp_path / "plain", data=tmp_path / "syn")
+    assert status == 0, err
+    plain = json.loads((tmp_path / "plain" / "audit.json").read_text())
+    for form, packed in (("rec", "p.rec"), ("webdataset", "p.tar")):
+        with pytest.raises(SystemExit) as ended:
+            dataset_tool.main(["pack", "--data", str(files / "syn"), "--dest", str(tmp_path / packed),
+                               "--format", form])  # fmt: skip
+        assert ended.value.code == 0
+        status, _, err = audit(files, capsys, "--outdir", tmp_path / form, data=tmp_path / packed)
+        assert status == 0, err
+        found = json.loads((tmp_path / form / "audit.json").read_text())
+        for name in found["leakage"]:
+            assert found["leakage"][name]["samples"] == plain["leakage"][name]["samples"]
+        page = (tmp_path / form / "audit.html").read_text()
+        assert page.count("synthetic, VIS") == page.count("synthetic, NIR") > 0
+
+
+def test_hostile_names_are_shown_and_not_obeyed(files, tmp_path, capsys):
+    shutil.copytree(files / "syn", tmp_path / "a&b")
+    name = '<script>alert("$x")<'
+    for spectrum in ("VIS", "NIR"):
+        (tmp_path / "a&b" / spectrum / "3").rename(tmp_path / "a&b" / spectrum / name)
+    status, _, err = audit(files, capsys, data=tmp_path / "a&b")
+    assert status == 0, err
+    page = (tmp_path / "a&b" / "audit" / "audit.html").read_text()
+    assert "<script" not in page and "&lt;script&gt;alert(&quot;$x&quot;)&lt;" in page and "Audit of a&amp;b" in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed to look at the page with")
+@pytest.mark.parametrize(("name", "width"), [("wide", 1280), ("phone", 500)])
+def test_a_browser_renders_the_page(files, tmp_path, capsys, name, width):
+    assert audit(files, capsys, "--heldout-data", files / "held", "--outdir", tmp_path / "a")[0] == 0
+    picture, page = tmp_path / f"{name}.png", (tmp_path / "a" / "audit.html").as_uri()
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2400"]
+    subprocess.run([*command, f"--screenshot={picture}", page], check=True, capture_output=True, timeout=60)
+    with Image.open(picture) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert pixels.shape == (2400, width, 3)
+    assert np.ptp(pixels[:, -8:], axis=(0, 1)).max() == 0  # nothing sticks out to the right
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100  # and pictures and charts are there
 
 
 def test_one_person_with_one_picture_is_audited_as_far_as_it_goes(files, tmp_path, capsys):

@@ -207,6 +207,14 @@ class ImageTree:
         except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
             raise UserError(f"{where}: cannot be read ({error})") from error
 
+    def size(self, name: str) -> int:
+        """How many bytes `read(name)` would give. Raises UserError where the file is gone."""
+        place = self.place(name)
+        try:
+            return self._open_zip().getinfo(place).file_size if self.is_zip else (self.path / place).stat().st_size
+        except (OSError, KeyError) as error:
+            raise UserError(f"{self.path}/{place}: cannot be read ({error})") from error
+
     def decode(self, name: str, mode: str) -> np.ndarray:
         """One picture as uint8 [H, W, C]; see decode_image."""
         return self.decode_bytes(self.read(name), name, mode)

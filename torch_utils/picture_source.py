@@ -110,7 +110,21 @@ def open_spectra(path: StrPath, needed: str, option: str = "--data") -> dict[str
         if ours or any(PLACE.fullmatch(name) for name in names):
             trees = open_pairs(root, option).trees
             return {name: TreePictures(tree, name, by_folder=False, option=option) for name, tree in trees.items()}
-    return {needed: open_pictures(root, needed, option)}
+    main = open_pictures(root, needed, option)
+    return {needed: main, **_others(root, needed, main, option)}
+
+
+def _others(root: Path, needed: str, main: StoredPictures, option: str) -> dict[str, StoredPictures]:
+    """The other spectra of a packed file of pairs: the same names with other pictures."""
+    found: dict[str, StoredPictures] = {}
+    for name in (name for name in SPECTRA if name != needed):
+        try:
+            other = open_pictures(root, name, option)
+        except UserError:  # it holds none of them
+            continue
+        if other.names == main.names and other.read(0) != main.read(0):
+            found[name] = other
+    return found
 
 
 def _holds_shards(place: Path) -> bool:
