@@ -24,6 +24,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from torch_utils.search import Gallery, Rows, cosines, nearest, over
@@ -212,17 +213,19 @@ def admit_in_order(
     Memory: N times N. A long list goes through in blocks, each followed by `gallery.append(block[judged.passed])`;
     the verdicts do not depend on the blocks.
     """
+    device = gallery.device if isinstance(gallery, Gallery) else torch.device("cpu")
     similarity, index = nearest(embeddings, gallery, absolute)  # [N], [N]
     free = similarity <= highest
     if considered is not None:
         free &= np.asarray(considered, dtype=bool)
-    conflicts = over(embeddings, highest, absolute) & free & free[:, None]  # [N, N]
+    conflicts = over(embeddings, highest, absolute, device) & free & free[:, None]  # [N, N]
     admitted = free & ~conflicts.any(axis=1)
     for row in np.flatnonzero(free & ~admitted):  # the few that depend on others
         admitted[row] = not np.any(conflicts[row] & admitted)
     admitted[np.flatnonzero(admitted)[limit:] if limit is not None else []] = False
     joined = np.flatnonzero(admitted)
-    near, which = nearest(embeddings, embeddings[joined], absolute, until=np.cumsum(admitted) - admitted)
+    among = Gallery.of(embeddings[joined], device)
+    near, which = nearest(embeddings, among, absolute, until=np.cumsum(admitted) - admitted)
     nearer = near > similarity
     similarity[nearer], index[nearer] = near[nearer], len(gallery) + joined[which[nearer]]
     return Judged(admitted, similarity, index)

@@ -38,7 +38,7 @@ ADVICE = {
     "--min-feature-norm or --min-sharpness",
     Rule.PRIVATE: "the samples are too like real people: train longer, raise --truncation, or use a recognition model "
     "that separates better and calibrate again",
-    Rule.UNIQUE: "the people are too like one another: ask for fewer --ids, try --identities real-like or random, or "
+    Rule.UNIQUE: "the people are too like one another: ask for fewer --ids, try --identities spread or random, or "
     "raise --truncation",
     Rule.SAME: "samples of a person are too unlike: lower --truncation or train longer",
     Rule.REPEAT: "samples of a person are too alike: raise --truncation or ask for fewer --samples-per-id",

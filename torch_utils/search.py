@@ -49,16 +49,20 @@ class Gallery:
         return self._count
 
     @property
+    def device(self) -> torch.device:
+        return self._store.device
+
+    @property
     def rows(self) -> Tensor:
         """float32 [M, D] on the device."""
         return self._store[: self._count]
 
     def append(self, rows: Rows) -> None:
         """Add rows [N, D] behind those that are there. Raises ValueError for rows that are not of length one."""
-        added = _checked(rows, self._store.device)
+        added = _checked(rows, self.device)
         end = self._count + len(added)
         if end > len(self._store):
-            store = torch.empty([max(end, 2 * len(self._store)), self._store.shape[1]], device=self._store.device)
+            store = torch.empty([max(end, 2 * len(self._store)), self._store.shape[1]], device=self.device)
             store[: self._count] = self.rows
             self._store = store
         self._store[self._count : end] = added
