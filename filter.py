@@ -19,8 +19,9 @@ from generation.apply_inputs import check_apply_inputs
 from generation.audit_files import Dataset, check_places
 from generation.audit_run import run_audit
 from generation.calibration_plot import draw_calibration
-from generation.presets import PRESETS, RuleOptions, build_rules
-from generation.privacy_diversity import MIN_FACE_PROBABILITY
+from generation.presets import NO_DETECTOR, RuleOptions, build_rules
+from generation.privacy_diversity import Rule
+from generation.rule_options import filter_options
 from generation.summary import table
 from generation.thresholds import Thresholds, from_scores, save_thresholds
 from metrics.score_counts import count_scores
@@ -121,27 +122,7 @@ def calibrate_command(**options: Any) -> None:
     help="Face detector for each person's first sample: the installed facenet-pytorch package's weights, a folder or "
     "wheel with them, or none.",
 )
-@option(
-    "--filter-preset",
-    type=click.Choice(list(PRESETS)),
-    default="default",
-    help="arcbiface: the original's filter, with one feature a person, |cos| and the paper's thresholds.",
-)
-@option(
-    "--rules",
-    metavar="NAMES",
-    help="Rules in force, between commas: some of face, frontal, quality, private, unique, same, repeat.  "
-    "[default: all but quality]",
-)
-@option(
-    "--min-face-prob",
-    type=click.FloatRange(0, 1),
-    help=f"Lowest detection probability of the first sample's face.  [default: {MIN_FACE_PROBABILITY:g}]",
-)
-@option("--min-feature-norm", type=float, help="Rule quality: shortest raw feature that passes.")
-@option("--min-sharpness", type=float, help="Rule quality: lowest variance of the picture's Laplacian that passes.")
-@option("--check-nir", is_flag=True, help="The NIR picture's own embedding must pass the rules private and same, too.")
-@option("--absolute", is_flag=True, help="Take the absolute value of the cosine in the private and unique rules.")
+@filter_options
 @option("--copy", is_flag=True, help="Copy pictures, also where the file system could link them.")
 @option("--workers", type=click.IntRange(min=0), help="Processes that read pictures.  [default: one a processor]")
 @option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
@@ -159,8 +140,15 @@ def apply_command(**options: Any) -> None:
     device = pick_device(options["device"])
     model = load_recognition(options["rec_model"], device, options["rec_arch"])
     alignment = template_of(source.pairs.description())
-    names = ("rec_model", "real_features", "thresholds", "detector")
-    chosen = check_apply_inputs(model, rules=rules, alignment=alignment, **{name: options[name] for name in names})
+    chosen = check_apply_inputs(
+        model,
+        options["rec_model"],
+        options["real_features"],
+        options["thresholds"],
+        rules,
+        options["detector"] if {Rule.FACE, Rule.FRONTAL} & set(rules.active) else NO_DETECTOR,
+        alignment,
+    )
     settings = settings_of(source, rules, chosen, options["min_samples"])
     if writers.inspect(outdir, settings, options["overwrite"]) is writers.State.FINISHED:
         print(f"All is done already:\n{table(read_json(outdir / writers.SUMMARY))}\nDataset: {outdir}")

@@ -52,21 +52,30 @@ _DECORATORS = (
         "sample's NIR picture.",
     ),
     option(
-        "--tries",
-        type=click.IntRange(min=1),
-        help=f"Candidates of an identity before it is dropped and another takes its place.  [default: {TRIES}]",
-    ),
-    option(
         "--absolute",
         is_flag=True,
         help="Take the absolute value of the cosine in the private and unique rules, as the original did.",
+    ),
+)
+_GENERATING = (
+    option(
+        "--tries",
+        type=click.IntRange(min=1),
+        help=f"Candidates of an identity before it is dropped and another takes its place.  [default: {TRIES}]",
     ),
     option("--no-privacy-check", is_flag=True, help="Do not compare with real people."),
 )
 
 
 def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: the command takes all of them."""
+    """Decorator: the command, which makes samples, takes all of them."""
+    for decorator in reversed(_GENERATING):
+        command = decorator(command)
+    return filter_options(command)
+
+
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: the command takes those that samples can be judged by that are there already."""
     for decorator in reversed(_DECORATORS):
         command = decorator(command)
     return command
