@@ -61,7 +61,7 @@ def escape(text: object) -> str:
 def _what(settings: dict[str, Any], summary: dict[str, Any]) -> str:
     side = settings["generator"].get("resolution")
     size = f" of {side} x {side} pixels" if side else ""
-    folders = " and ".join(f"{spectrum.folder} ({spectrum.channels} channels)" for spectrum in SPECTRA.values())
+    folders = " and ".join(f"{spectrum.folder} ({spectrum.mode})" for spectrum in SPECTRA.values())
     return (
         f"{summary['pairs_kept']:,} pairs of pictures{size} of {summary['identities_kept']:,} people who do not exist, "
         f"each pair in {folders}, drawn pixel on pixel by one generator. {summary['candidates']:,} candidates were "
@@ -84,7 +84,13 @@ def _makers(settings: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def _settings(settings: dict[str, Any]) -> list[tuple[str, str]]:
     plain = {key: value for key, value in settings.items() if not isinstance(value, dict) and value is not None}
-    return [(escape(key.replace("_", " ")), escape(value)) for key, value in plain.items()]
+    return [(escape(key.replace("_", " ")), escape(_words(value))) for key, value in plain.items()]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _thresholds(limits: Thresholds) -> str:
@@ -133,17 +139,21 @@ NO_AUDIT = (
 
 
 def _promises(settings: dict[str, Any], limits: Thresholds) -> str:
-    model = f"the recognition model {escape(settings['recognition_model']['name'])}"
-    lead = f"Likeness is the cosine between the features that {model} gives two VIS pictures."
-    lines = [
-        *(f"- {escape(head)}. {escape(text)}" for head, text in promised(settings, limits)),
-        "- The promises hold under this recognition model, at these thresholds. Another model, or a person, may find "
-        "two faces alike that this one tells apart.",
-        "- Not promised: anything about real people whose features were not in that file, nor that the generator has "
-        "learned nothing else of its training data by heart.",
-    ]
-    return "\n".join([lead, "", *lines])
+    model = escape(settings["recognition_model"]["name"])
+    lead = (
+        f"Likeness is the cosine between the features that the recognition model {model} gives two pictures. Each "
+        "statement holds for every pair of this dataset, as that model sees it."
+    )
+    lines = [f"- **{escape(head)}.** {escape(text)}" for head, text in promised(settings, limits)]
+    return "\n".join([lead, "", *lines, *NOT_PROMISED])
 
+
+NOT_PROMISED = (
+    "- **Under this model, at these thresholds.** Another model, or a person, may find two faces alike that this one "
+    "tells apart.",
+    "- **Nothing about anybody else.** Real people whose features were not in that file were compared with nobody; nor "
+    "is it promised that the generator has learned nothing else of its training data by heart.",
+)
 
 USE = """\
 - Meant for training and testing face recognition on visible-light and near-infrared pictures, where real pictures may

@@ -61,6 +61,7 @@ def settings_of(
     }
 
 
+@writers.outdir_named()
 def generate(
     selection: Selection,
     outdir: StrPath,

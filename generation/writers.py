@@ -14,13 +14,14 @@ moment a run is killed at, what is there is right. A second run with the same se
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,17 @@ def check_shared(outdir: StrPath, token: str, patience: float = 10.0) -> None:
                 "file system that all machines share is needed"
             )
         time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def outdir_named() -> Iterator[None]:
+    """Puts --outdir before what a full or broken disk makes dnnlib.files raise, which knows the file alone."""
+    try:
+        yield
+    except UserError as error:
+        if isinstance(error.__cause__, OSError) and not str(error).startswith("--"):
+            raise UserError(f"--outdir: {error}") from error.__cause__
+        raise
 
 
 def _is_left_over(path: Path) -> bool:

@@ -56,8 +56,8 @@ def test_facts():
         "| equal error rate between the people | 1.230% |",
         "mean | not measured |",
         "| truncation | 0.7 |",
-        "Nobody real. No picture is more than 0.500 like any of the 30 pictures of 30 real people.",
-        "No copies. No two pictures of a person are more than 0.780 alike.",
+        "**Nobody real.** No picture is more than 0.500 like any of the 30 pictures of 30 real people.",
+        "**No copies.** No two pictures of a person are more than 0.780 alike.",
         "- thresholds were moved",
         r"moved &lt;up&gt;",
     ):
@@ -74,7 +74,7 @@ def test_the_audit_has_a_place_of_its_own():
 
 def test_no_promise_about_real_people_without_them():
     text = build_datasheet(settings(privacy_check=False, real_features=None), SUMMARY, LIMITS)
-    assert "- Not compared with real people. This run had no real features" in text and "Nobody real" not in text
+    assert "- **Not compared with real people.** This run had no real features" in text and "Nobody real" not in text
 
 
 def test_names_from_others_stay_text():
