@@ -11,7 +11,6 @@ import numpy as np
 from generation import pipeline, writers
 from generation.candidates import CandidateMaker, Faces
 from generation.identity_sampling import RandomIdentities
-from generation.layouts import FolderLayout
 from generation.parts import Parts
 from generation.records import Plan
 from generation.selection import Selection
@@ -77,6 +76,7 @@ def make_selection(
     detect=True,
     maker_class=CandidateMaker,
     encoder=None,
+    layout="folder",
     **plan,
 ):
     options = {"ids": 8, "samples_per_id": 5, "tries": 20, "round_size": 8, "max_slots": 200, **plan}
@@ -89,8 +89,9 @@ def make_selection(
         latent_size=SIZE,
     )
     real = real_features() if real is None else real
-    sampler, layout = RandomIdentities(seed, 4.0, SIZE), FolderLayout(outdir)
-    selection = Selection(Plan(**options), thresholds, Gallery.of(real), sampler, maker, Parts(outdir), layout)
+    sampler, wanted = RandomIdentities(seed, 4.0, SIZE), Plan(**options)
+    places = Storage(layout).build(outdir, wanted)
+    selection = Selection(wanted, thresholds, Gallery.of(real), sampler, maker, Parts(outdir), places)
     if watch:
         selection.watch = watch
     if encoder:

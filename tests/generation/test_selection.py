@@ -4,14 +4,14 @@ the work was cut up: in batches, killed and started again."""
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from dnnlib.files import atomic_write_bytes
-from generation import layouts, parts, writers
+from generation import writers
 from generation.candidates import Candidates
 from generation.datasheet import DATASHEET
 from generation.encoding import Encoder
@@ -144,27 +144,55 @@ class Killed(BaseException):
     """Like a signal: nothing in the code under test catches it."""
 
 
-@pytest.mark.parametrize("moment", [0, 1, 2, 4, 7, 9, 10])
-def test_killed_and_started_again_gives_the_same_bytes(finished, tmp_path, monkeypatch, moment):
-    outdir = tmp_path / "out"
-    calls: Counter[str] = Counter()
+def killed_at(monkeypatch, moment, outdir, **options):
+    """A run that ends when file number `moment` is about to be renamed to its last name; returns the files there were
+    before (moment None: all)."""
+    files, replace = [], os.replace
 
-    def write(path, data):
-        calls["writes"] += 1
-        if calls["writes"] == 1 + 11 * moment:
-            (path.parent).mkdir(parents=True, exist_ok=True)
-            (path.parent / f".{path.name}.x.tmp").write_bytes(data[:10])  # what a kill within a write leaves
+    def die_or_replace(source, target):
+        files.append(target)
+        if len(files) - 1 == moment:
+            target.with_name(f".{target.name}.x.tmp").write_bytes(b"half")  # what a kill within a write leaves
             raise Killed
-        atomic_write_bytes(path, data)
+        replace(source, target)
 
     with monkeypatch.context() as patched:
-        for module in (parts, layouts):
-            patched.setattr(module, "atomic_write_bytes", write)
-        with pytest.raises(Killed):
-            fakes.generate(outdir)
-    assert not (outdir / writers.SUMMARY).exists()
+        patched.setattr(os, "replace", die_or_replace)
+        if moment is None:
+            fakes.generate(outdir, **options)
+        else:
+            with pytest.raises(Killed):
+                fakes.generate(outdir, **options)
+            assert not (outdir / writers.SUMMARY).exists()
+    return files
+
+
+# The first files of a run, those of blocks, rounds and people, and the last: manifest, report and summary.
+@pytest.mark.parametrize("moment", [0, 1, 2, 9, 40, 75, 110, 120, -4, -3, -2, -1])
+def test_killed_and_started_again_gives_the_same_bytes(finished, count, tmp_path, monkeypatch, moment):
+    outdir = tmp_path / "out"
+    killed_at(monkeypatch, moment % count, outdir)
     fakes.generate(outdir)
     assert tree(outdir) == tree(finished[0])
+
+
+@pytest.fixture(scope="module")
+def count(tmp_path_factory):
+    """Files that a run writes."""
+    with pytest.MonkeyPatch.context() as patch:
+        return len(killed_at(patch, None, tmp_path_factory.mktemp("count") / "out"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["original", "webdataset", "rec"])
+def test_killed_while_other_layouts_are_put_together(tmp_path, monkeypatch, layout):
+    options = {"layout": layout, "ids": 3, "samples_per_id": 3}
+    files = killed_at(monkeypatch, None, tmp_path / "whole", **options)
+    for moment in range(len(files) - 7, len(files)):
+        outdir = tmp_path / str(moment)
+        killed_at(monkeypatch, moment, outdir, **options)
+        fakes.generate(outdir, **options)
+        assert tree(outdir) == tree(tmp_path / "whole")
 
 
 def test_what_was_finished_is_not_rendered_again(tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
 import pytest
 
 from dnnlib.errors import UserError
+from dnnlib.files import FolderLock
 from generation import writers
 from generation.layouts import FolderLayout
 from generation.privacy_diversity import KEPT
@@ -61,6 +63,29 @@ def test_foreign_folders_are_never_touched(tmp_path):
         writers.inspect(tmp_path / "thesis.doc", SETTINGS)
     with pytest.raises(UserError, match="not a folder that can be written into"):
         writers.inspect(tmp_path / "thesis.doc" / "out", SETTINGS)
+
+
+def test_a_folder_is_claimed_once_and_looked_at_again(tmp_path):
+    """Between a first look and the lock another run may have finished it."""
+    out, lock = tmp_path / "out", FolderLock()
+    with contextlib.closing(lock):
+        assert writers.claim(out, SETTINGS, False, lock) is State.NEW
+        assert writers.inspect(out, SETTINGS) is State.CONTINUE  # the lock is no foreign file
+    with contextlib.closing(lock):
+        assert writers.claim(out, SETTINGS, False, lock) is State.CONTINUE
+        (out / writers.SUMMARY).write_text("{}")
+        assert writers.claim(out, SETTINGS, False, lock) is State.FINISHED
+        writers.release(out)
+    assert sorted(path.name for path in out.iterdir()) == [writers.SETTINGS, writers.SUMMARY]
+
+
+def test_a_folder_that_other_processes_do_not_see_is_refused(tmp_path):
+    token = writers.leave_token(tmp_path / "here")
+    writers.check_shared(tmp_path / "here", token, patience=0)
+    writers.leave_token(tmp_path / "there")  # of another machine, or of an earlier run
+    for place in ("there", "nowhere"):
+        with pytest.raises(UserError, match=r"^--outdir: .*process 0 does not see there.*all machines share"):
+            writers.check_shared(tmp_path / place, token, patience=0)
 
 
 def test_manifest_lines_by_hand(tmp_path):
