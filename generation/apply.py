@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.candidates import Candidates, Embeddings, Faces, Pictures
-from generation.privacy_diversity import KEPT, Rule, Rules, Unit
+from generation.privacy_diversity import KEPT, Rule, Rules, Unit, is_unique
 from generation.records import Plan, Record
 from generation.thresholds import Thresholds
 from generation.verdicts import admit_references, checked_of, judge_references, judge_round
@@ -90,14 +90,15 @@ class Filter:
         while True:
             people = self._unlike([slot for slot in references if slot not in dropped], references)
             gallery = Gallery.of(self._rows([references[slot] for slot in people])["vis"])
-            kept = {slot: self._grow(slot, references[slot], own, gallery) for own, slot in enumerate(people)}
+            self._beside_others(people, references, gallery)
+            kept = {slot: self._grow(slot, references[slot]) for slot in people}
             short = [slot for slot, rows in kept.items() if len(rows) < self.min_samples]
             if not short:
                 break
             for row in (row for slot in short for row in kept[slot]):
                 self.records[row].verdict = Rule.TRIES.value
             dropped |= set(short)
-        self._number(kept, gallery)
+        self._number(kept)
         return Filtered(self.records, people)
 
     def _rows(self, rows: Sequence[int]) -> Embeddings:
@@ -174,36 +175,51 @@ class Filter:
                 record.verdict, record.sim_reference, record.max_sim_same = Rule.UNIQUE.value, None, None
                 record.max_sim_other = similarity if row == reference else None
 
-    def _grow(self, slot: int, reference: int, own: int, gallery: Gallery) -> list[int]:
-        """The rows of the person's samples, the reference first, that break no rule. own: its row in `gallery`."""
-        rows = [row for row in range(reference + 1, int(self.starts[slot + 1])) if self.alone[row]]
-        self.records[reference].verdict = KEPT
+    def _beside_others(self, people: list[int], references: dict[int, int], gallery: Gallery) -> None:
+        """Rule `unique` for all samples of the people in `gallery`, many at a time: a search has its price each."""
+        rows: list[int] = []
+        owners: list[int] = []
+        for own, slot in enumerate(people):
+            alone = [row for row in range(references[slot], int(self.starts[slot + 1])) if self.alone[row]]
+            rows += alone
+            owners += [own] * len(alone)
+        ceiling = self.rules.ceiling(Rule.UNIQUE, self.thresholds.unique)
+        for start in range(0, len(rows), BLOCK):
+            part, own_rows = rows[start : start + BLOCK], owners[start : start + BLOCK]
+            judged = is_unique(self._rows(part)["vis"], gallery, ceiling, self.rules.absolute, own_rows)
+            for row, passed, similarity in zip(part, judged.passed, judged.similarity, strict=True):
+                record = self.records[row]
+                record.verdict = KEPT if passed else Rule.UNIQUE.value
+                record.max_sim_other = float(similarity) if len(people) > 1 else None
+                record.sim_reference = record.max_sim_same = None
+
+    def _grow(self, slot: int, reference: int) -> list[int]:
+        """The rows of the person's samples, the reference first, that break no rule; others' have been judged."""
+        later = range(reference + 1, int(self.starts[slot + 1]))
+        rows = [row for row in later if self.alone[row] and self.records[row].verdict == KEPT]
         if not rows:
             return [reference]
-        nobody = Gallery(gallery.rows.shape[1])  # real people have been compared, and quality has been judged
-        left = replace(self.rules, active=tuple(rule for rule in self.rules.active if rule is not Rule.QUALITY))
+        judged_before = (Rule.QUALITY, Rule.PRIVATE, Rule.UNIQUE)
+        left = replace(self.rules, active=tuple(rule for rule in self.rules.active if rule not in judged_before))
         made, accepted = Candidates({}, self._rows(rows), None), self._rows([reference])
-        judged = judge_round(made, accepted, own, nobody, gallery, self.thresholds, self._plan(left, len(rows) + 2))
+        nobody = Gallery(accepted["vis"].shape[1])
+        judged = judge_round(made, accepted, -1, nobody, nobody, self.thresholds, self._plan(left, len(rows) + 2))
         for place, row in enumerate(rows):
             record = self.records[row]
             record.verdict, record.sim_reference = judged.verdicts[place], float(judged.sim_reference[place])
-            record.max_sim_other = float(judged.max_sim_other[place])
             record.max_sim_same = float(judged.max_sim_same[place])
             for spectrum, found in (record.checked or {}).items():
                 found["sim_reference"] = float(judged.checked[spectrum]["sim_reference"][place])
         return [reference, *(row for row in rows if self.records[row].verdict == KEPT)]
 
-    def _number(self, kept: dict[int, list[int]], gallery: Gallery) -> None:
+    def _number(self, kept: dict[int, list[int]]) -> None:
         """Numbers from 0 on, and similarities over all that is kept, whatever the order of judging was."""
         for identity, rows in enumerate(kept.values()):
             embeddings = self._rows(rows)["vis"]
-            own = np.full(len(rows), identity)
-            other, _ = nearest(embeddings, gallery, self.rules.absolute, exclude=own)
             same, _ = nearest(embeddings, embeddings, exclude=np.arange(len(rows)))
             for sample, row in enumerate(rows):
                 record = self.records[row]
                 record.identity, record.sample = identity, sample
-                record.max_sim_other = float(other[sample]) if len(kept) > 1 else None
                 record.max_sim_same = float(same[sample]) if len(rows) > 1 else None
                 if sample == 0:
                     record.sim_reference = 1.0
