@@ -176,8 +176,8 @@ def main(gpus: int | None, **options: Any) -> None:
 
     Identity features are drawn, a trained generator renders pairs, and the privacy-and-diversity filter lets in those
     that show one person each, nobody real, nobody twice and no copies. A run that was stopped goes on with the same
-    command, on any number of processes. The folder then holds VIS/, NIR/, manifest.jsonl, summary.json, settings.json
-    and report.html. SIGTERM and SIGUSR1 store what is finished and leave with status 75.
+    command, on any number of processes. The folder then holds the pictures (--format), manifest.jsonl, summary.json,
+    settings.json, report.html and datasheet.md. SIGTERM and SIGUSR1 store what is finished and leave with status 75.
     """
     if options["dry_run"]:
         place, size = launchers_place()
