@@ -26,7 +26,7 @@ from generation.storing import StoreLater
 from generation.thresholds import Thresholds
 from generation.verdicts import checked_of, judge_round
 from torch_utils.search import Gallery
-from torch_utils.stop_signals import StopSignals
+from torch_utils.stop_signals import SharedStop
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Grower:
     parts: Parts
     layout: Layout
     watch: Watch
-    stop: StopSignals
+    stop: SharedStop
 
     def __post_init__(self) -> None:
         self._later: StoreLater[Person | None] = StoreLater(self.plan.rounds_pending if self.encoder.beside else 0)

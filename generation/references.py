@@ -27,7 +27,7 @@ from generation.thresholds import Thresholds
 from generation.verdicts import admit_references, checked_of, judge_references
 from torch_utils.distributed import Tickets, from_rank_zero, gathered, rank, world_size
 from torch_utils.search import Gallery, nearest
-from torch_utils.stop_signals import StopSignals
+from torch_utils.stop_signals import SharedStop
 
 MOST_IN_WAVE = 4096  # slots whose embeddings are in memory at a time
 PEOPLE_AT_ONCE = 256  # whose samples are
@@ -38,7 +38,7 @@ class Stopped(Exception):
     """The run was asked to leave; what is finished is stored."""
 
 
-def meet(stop: StopSignals) -> None:
+def meet(stop: SharedStop) -> None:
     """Waits for all processes. Raises Stopped where any was asked to leave."""
     if stop():
         raise Stopped
@@ -60,7 +60,7 @@ class Blocks:
     encoder: Encoder
     parts: Parts
     watch: Watch
-    stop: StopSignals
+    stop: SharedStop
 
     def get(self, index: int, pictures: bool = False) -> Block:
         """Block `index`, from its part or made now."""
@@ -73,11 +73,9 @@ class Blocks:
 
     def make_all(self, indices: Sequence[int]) -> None:
         """Has all processes make those that are not there. Raises Stopped."""
-        tickets = Tickets(len(indices))
         later: StoreLater[Block] = StoreLater(self.plan.rounds_pending if self.encoder.beside else 0)
-        for number in tickets:
+        for number in Tickets(len(indices)):
             if self.stop.received:
-                tickets.close()
                 break
             if self.parts.load_block(indices[number]) is None:
                 later.put(self._make(indices[number]))

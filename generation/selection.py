@@ -34,7 +34,7 @@ from generation.references import Blocks, References, meet
 from generation.thresholds import Thresholds
 from torch_utils.distributed import Tickets, gathered
 from torch_utils.search import Gallery
-from torch_utils.stop_signals import StopSignals
+from torch_utils.stop_signals import SharedStop, StopSignals
 
 GIVE_UP_AFTER = 20  # people from the start of whom none was completed; the size of the first wave
 
@@ -60,8 +60,9 @@ class Selection:
         Raises Stopped where any process was asked to leave.
         """
         inputs = (self.plan, self.thresholds, self.real, self.sampler, self.maker, self.encoder)
-        blocks = Blocks(*inputs, self.parts, self.watch, self.stop)
-        grower = Grower(*inputs, blocks, self.parts, self.layout, self.watch, self.stop)
+        stop = SharedStop(self.stop)
+        blocks = Blocks(*inputs, self.parts, self.watch, stop)
+        grower = Grower(*inputs, blocks, self.parts, self.layout, self.watch, stop)
         passed = References(blocks)
         people: dict[int, int] = {}  # identity -> slot
         references: dict[int, NDArray[np.float32]] = {}  # identity -> [D]
@@ -97,16 +98,14 @@ class Selection:
         rows = Gallery.of(_stacked(references, order), self.real.rows.device)
         own = {identity: row for row, identity in enumerate(order)}
         done: dict[int, bool] = {}
-        tickets = Tickets(len(jobs))
-        for number in tickets:
+        for number in Tickets(len(jobs)):
             identity, slot = jobs[number]
             complete = grower.grow(identity, slot, rows, own[identity])
-            if complete is None or self.stop.received:
-                tickets.close()
+            if complete is None or grower.stop.received:
                 break
             done[slot] = complete
         grower.flush()
-        meet(self.stop)
+        meet(grower.stop)
         return {slot: complete for some in gathered(done) for slot, complete in some.items()}
 
 

@@ -185,10 +185,6 @@ class Tickets:
         while (number := self._next.add() - 1) < self.count:
             yield number
 
-    def close(self) -> None:
-        """No process gets another one."""
-        self._next.add(self.count)
-
 
 # ----------------------------------------------------------------------------
 # Tensors.

@@ -45,3 +45,22 @@ class StopSignals:
     def __call__(self) -> bool:
         """Whether any process was asked to leave; every process must ask, and gets the same answer."""
         return distributed.any_of(self.received is not None)
+
+
+class SharedStop:
+    """Whether any process was asked to leave, without waiting for the others. Made by all processes together."""
+
+    def __init__(self, signals: StopSignals) -> None:
+        self._signals, self._told, self._asked = signals, False, distributed.SharedCounter()
+
+    @property
+    def received(self) -> bool:
+        """What is known now; a process that was asked tells the others when it looks."""
+        if self._signals.received is not None and not self._told:
+            self._told = True
+            self._asked.add()
+        return self._asked.value > 0
+
+    def __call__(self) -> bool:
+        """As StopSignals has it: every process must ask, and gets the same answer."""
+        return self._signals()

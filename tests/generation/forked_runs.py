@@ -103,7 +103,8 @@ def ended(processes: list[int]) -> list[int]:
 
 def rounds(log: Path) -> dict[int, list[str]]:
     """What each process has begun to make, in order."""
-    return {int(path.name): path.read_text().splitlines() for path in log.iterdir()}
+    logs = {int(path.name): path.read_text().splitlines() for path in log.iterdir()}
+    return {process: lines for process, lines in logs.items() if lines}
 
 
 def wait_for(log: Path, processes: list[int], count: int = 1) -> None:
@@ -153,6 +154,7 @@ def stops(folder: Path) -> dict[str, Any]:
     log, outdir = folder / "log", folder / "stopped"
     log.mkdir()
     left: list[list[int]] = []
+    late = []  # rounds that each process still made after the signal
     for size, number in ((2, signal.SIGTERM), (1, signal.SIGUSR1), (3, signal.SIGTERM)):
         processes = start(outdir, log, size, pause=0.02)
         wait_for(log, processes, 2)
@@ -160,10 +162,12 @@ def stops(folder: Path) -> dict[str, Any]:
             left.append(ended(start(outdir, log)))  # a second run in the same folder
         for process in processes[: 1 if size == 2 else None]:  # of two, one alone is asked
             os.kill(process, number)
+        before = rounds(log)
         left.append(ended(processes))
+        late += [len(lines) - len(before.get(process, [])) for process, lines in rounds(log).items()]
     left.append(ended(start(outdir, log, 2)))
     left.append(ended(start(outdir, log)))  # all is done already
-    return {"left": left, "rounds": rounds(log)}
+    return {"left": left, "late": late, "rounds": rounds(log)}
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def test_asked_to_stop_all_leave_with_75_and_others_go_on(tmp_path):
     # Beside two processes a second run is refused; one of the two is asked, and both leave.
     assert told["left"] == [[2], [75, 75], [75], [75, 75, 75], [0, 0], [0]]
     assert err.count(f"Error: --outdir: {tmp_path / 'stopped'}: another process is at work in it; end it first") == 1
+    assert max(told["late"]) <= 2, "the one that was not asked looks before each round, too"
     made = [line for lines in told["rounds"].values() for line in lines]
     assert len(made) == len(set(made)), "what was in hand is finished before a process leaves"
     summary = json.loads((tmp_path / "stopped" / writers.SUMMARY).read_text())

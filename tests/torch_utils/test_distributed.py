@@ -37,6 +37,38 @@ def test_alone_the_others_words_are_ones_own() -> None:
     assert distributed.all_reduce_mean(torch.tensor(2.0)) == 2
 
 
+class Store:
+    """torch's key-value store, as far as counters use it."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def add(self, key: str, amount: int) -> int:
+        self.numbers[key] = self.numbers.get(key, 0) + amount
+        return self.numbers[key]
+
+    def get(self, key: str) -> bytes:
+        return str(self.numbers[key]).encode()
+
+
+def test_tickets_alone_and_shared_by_two() -> None:
+    assert list(distributed.Tickets(3)) == [0, 1, 2] and list(distributed.Tickets(0)) == []
+    store = Store()
+    taken, others = [], []
+    with distributed.shared_store(store):
+        tickets = distributed.Tickets(4)
+        counted = distributed.SharedCounter()
+        counted.add(5)
+    with distributed.shared_store(store):  # another process, which makes the same ones in the same order
+        beside = distributed.Tickets(4)
+        seen = distributed.SharedCounter()
+        for ticket, other in zip(iter(tickets), iter(beside), strict=True):
+            taken.append(ticket)
+            others.append(other)
+        assert (taken, others, seen.value) == ([0, 2], [1, 3], 5)
+    assert distributed.SharedCounter().value == 0  # alone again
+
+
 def test_who_works_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_world(None, "cpu") == find_world(1, "cpu") == World(1, "cpu")
     assert find_world(3, "cpu") == World(3, "cpu")

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from torch_utils.stop_signals import SIGNALS, StopSignals
+from torch_utils.stop_signals import SIGNALS, SharedStop, StopSignals
 
 
 def test_a_signal_is_remembered_however_often_it_comes() -> None:
@@ -15,3 +15,11 @@ def test_a_signal_is_remembered_however_often_it_comes() -> None:
             os.kill(os.getpid(), number)
             assert stop() and stop.received == number
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_what_one_is_asked_all_know() -> None:
+    with StopSignals().caught() as signals:
+        stop = SharedStop(signals)
+        assert not stop.received and not stop()
+        os.kill(os.getpid(), SIGNALS[0])
+        assert stop.received and stop.received and stop()
