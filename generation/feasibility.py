@@ -30,7 +30,7 @@ from generation.records import Plan, Record
 from generation.summary import blame
 
 CONFIDENCE = 0.95
-ENOUGH_CANDIDATES, ENOUGH_PEOPLE = 64, 3  # of a kind, before anything is said of it
+ENOUGH_CANDIDATES = 64  # of a kind, before anything is said of it
 MANIFEST_BYTES = 250  # of a judged candidate
 MOST_TRIES = 1_000_000  # summed over
 
@@ -103,10 +103,11 @@ def _expected(plan: Plan, first: float, later: float, each: float = 0.0, pair_by
     )
 
 
-def infeasible(plan: Plan, tally: Tally) -> str:
+def infeasible(plan: Plan, tally: Tally, people: int = 1) -> str:
     """One line that says why the run can hardly succeed, which rule is in the way and what to change; '' where it may.
 
-    Says nothing before ENOUGH_CANDIDATES of a kind, and ENOUGH_PEOPLE for later ones, have been judged.
+    Says nothing before ENOUGH_CANDIDATES of a kind have been judged, nor of later ones before they are of so many
+    `people`, who differ.
     """
     first, later = upper_bound(*_passed(tally.first)), upper_bound(*_passed(tally.later))
     best = _expected(plan, first, 1.0)
@@ -116,7 +117,7 @@ def infeasible(plan: Plan, tally: Tally) -> str:
             f"{plan.max_slots:,} are allowed: {_of(tally.first, 'first samples')} passed; {_blame(tally.first)}"
         )
     best = _expected(plan, 1.0, later)
-    enough = _number(tally.later) >= ENOUGH_CANDIDATES and len(tally.people) >= min(ENOUGH_PEOPLE, plan.ids)
+    enough = _number(tally.later) >= ENOUGH_CANDIDATES and len(tally.people) >= min(people, plan.ids)
     if enough and best.tries > plan.tries:
         return (
             f"--tries: a person needs about {_about(best.tries)} candidates or more, but {plan.tries:,} are allowed: "

@@ -10,15 +10,17 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dnnlib.errors import UserError
 from generation.encoding import Encoder
-from generation.feasibility import ENOUGH_CANDIDATES, Tally, data_size, duration, estimate, infeasible
+from generation.feasibility import ENOUGH_CANDIDATES, MOST_TRIES, Tally, data_size, duration, estimate, infeasible
 from generation.layouts import Layout
 from generation.records import Plan, Record
+from torch_utils.distributed import world_size
 
+PEOPLE_TO_END = 2  # at least, before a run is ended for how few of a person's samples pass: one may be an exception
 DISK_MARGIN = 1.05  # of what is needed: the file system's own needs
 
 
@@ -49,7 +51,7 @@ class Lookout:
         """Tell what is to be told."""
         if line := infeasible(self.plan, self.tally):
             line += self._time()
-            if self.strict:
+            if self.strict and infeasible(self.plan, self.tally, PEOPLE_TO_END):
                 raise UserError(f"{line} (--strict ends the run; what is finished stays)")
             self._say("feasible", line)
         elif line := self._short_disk():
@@ -61,12 +63,12 @@ class Lookout:
             self.tell(f"Warning: {line}")
 
     def _time(self) -> str:
-        """How long it would take at this pace."""
-        found = estimate(self.plan, self.tally)
+        """How long it would take at this pace, were no limit in the way."""
+        found = estimate(replace(self.plan, tries=MOST_TRIES), self.tally)
         if not math.isfinite(found.candidates):
             return ""
-        each = (time.monotonic() - self._began) / self.tally.candidates
-        return f"; at this pace it would take {duration(each * found.candidates)}"
+        each = (time.monotonic() - self._began) / self.tally.candidates / world_size()
+        return f"; without that limit it would take about {duration(each * found.candidates)}"
 
     def _short_disk(self) -> str:
         found = estimate(self.plan, self.tally, 0.0, self.encoder.pair_bytes, self.layout.spare)

@@ -34,7 +34,7 @@ def test_an_infeasible_setting_is_told_once(tmp_path):
         look([record])
     [line] = told
     assert line.startswith("Warning: --tries: a person needs about ") and "rule 'repeat' refused" in line
-    assert "; at this pace it would take " in line
+    assert "; without that limit it would take about " in line
 
 
 def test_strict_ends_the_run(tmp_path):
@@ -44,6 +44,14 @@ def test_strict_ends_the_run(tmp_path):
     ):
         look(repeats(2000))
     assert not told
+
+
+def test_strict_warns_of_one_person_and_ends_with_the_next(tmp_path):
+    look, told = lookout(tmp_path, strict=True)
+    look(repeats(2000, people=1))
+    assert len(told) == 1
+    with pytest.raises(UserError, match="--strict"):
+        look(repeats(2000, people=2))
 
 
 def test_it_looks_when_the_count_has_doubled(tmp_path, monkeypatch):
