@@ -17,6 +17,7 @@ from generation.datasheet import DATASHEET
 from generation.encoding import Encoder
 from generation.finished import Finished
 from generation.privacy_diversity import KEPT, USUAL, Rule
+from generation.spread import SpreadIdentities
 from generation.summary import Counts, explain_shortfall
 from generation.verdicts import judge_round
 from tests.generation import fakes
@@ -205,6 +206,28 @@ def test_what_was_finished_is_not_rendered_again(tmp_path):
     outcome = again.run()
     assert first.maker.renderer.calls > 8 and again.maker.renderer.calls == 0
     assert len(outcome.people) == 8
+
+
+def apart(outdir):
+    """A run whose people are pushed apart, sixteen at a time."""
+    selection = fakes.make_selection(outdir)
+    selection.sampler = SpreadIdentities(0, 4.0, np.zeros(fakes.SIZE), np.eye(fakes.SIZE), 16, selection.parts)
+    return selection
+
+
+def test_people_pushed_apart_are_computed_once_for_all_processes_and_runs(tmp_path, monkeypatch):
+    first = apart(tmp_path / "out")
+    outcome = first.run()
+    assert len(first.sampler.groups) >= 2 and all(
+        np.array_equal(first.parts.load_group(index), features) for index, features in enumerate(first.sampler.groups)
+    )
+    monkeypatch.setattr(SpreadIdentities, "_spread", lambda *_: pytest.fail("a group was computed again"))
+    again = apart(tmp_path / "out").run()
+    assert again.people == outcome.people and again.slots_used == outcome.slots_used
+    # A damaged one counts as absent.
+    (path,) = (tmp_path / "out").rglob("groups/*/000001.part")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert first.parts.load_group(0) is not None and first.parts.load_group(1) is None
 
 
 def test_another_seed_gives_other_people(finished, tmp_path):
