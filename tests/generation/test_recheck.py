@@ -124,3 +124,17 @@ def test_quality_is_jpegs(files, tmp_path, capsys):  # noqa: F811
     assert ended.value.code == 2 and capsys.readouterr().err == (
         "Error: --quality: goes with --image-format jpg; a PNG loses nothing\n"
     )
+
+
+def test_encoder_processes_change_no_byte(files, tmp_path):  # noqa: F811
+    found = []
+    for workers in (0, 2):
+        outdir = tmp_path / str(workers)
+        with pytest.raises(SystemExit) as ended:
+            generate_dataset.main(arguments(files, outdir, image_format="jpg", workers=workers, previews=1))
+        assert ended.value.code == 0
+        everything = {path.relative_to(outdir).as_posix(): path for path in outdir.rglob("*") if path.is_file()}
+        found.append(
+            {name: path.read_bytes() for name, path in everything.items() if name[:6] not in ("report", "summar")}
+        )
+    assert found[0] == found[1] and any(name.endswith(".jpg") for name in found[0])
