@@ -159,12 +159,15 @@ def test_a_packed_dataset_shows_both_spectra(files, tmp_path, capsys):
     status, _, err = audit(files, capsys, "--outdir", tmp_path / "plain", data=tmp_path / "syn")
     assert status == 0, err
     plain = json.loads((tmp_path / "plain" / "audit.json").read_text())
-    for form, packed in (("rec", "p.rec"), ("webdataset", "p.tar")):
+    (tmp_path / "in" / "previews").mkdir(parents=True)
+    shutil.copy(files / "syn" / "VIS" / "0" / "0.png", tmp_path / "in" / "previews")
+    for form, packed in (("rec", "in/p.rec"), ("webdataset", "p.tar")):
         with pytest.raises(SystemExit) as ended:
             dataset_tool.main(["pack", "--data", str(files / "syn"), "--dest", str(tmp_path / packed),
                                "--format", form])  # fmt: skip
         assert ended.value.code == 0
-        status, _, err = audit(files, capsys, "--outdir", tmp_path / form, data=tmp_path / packed)
+        data = tmp_path / "in" if form == "rec" else tmp_path / packed  # a folder with one .rec is that
+        status, _, err = audit(files, capsys, "--outdir", tmp_path / form, data=data)
         assert status == 0, err
         found = json.loads((tmp_path / form / "audit.json").read_text())
         for name in found["leakage"]:

@@ -99,7 +99,7 @@ def open_pictures(path: StrPath, spectrum: str, option: str = "--data") -> Store
 
 def open_spectra(path: StrPath, needed: str, option: str = "--data") -> dict[str, StoredPictures]:
     """The pictures of the spectrum `needed` at `path`, in any form that `open_pictures` reads or as ArcBiFaceGAN's
-    tree; where they lie there as pairs, those of the others too, in the same order.
+    tree; where they lie there as pairs, those of the others too, in the same order. A folder with one .rec is that.
 
     Raises UserError, starting with `option`, where there are none.
     """
@@ -110,6 +110,8 @@ def open_spectra(path: StrPath, needed: str, option: str = "--data") -> dict[str
         if ours or any(PLACE.fullmatch(name) for name in names):
             trees = open_pairs(root, option).trees
             return {name: TreePictures(tree, name, by_folder=False, option=option) for name, tree in trees.items()}
+        packed = sorted(root.glob("*.rec")) if root.is_dir() else []
+        root = packed[0] if len(packed) == 1 else root  # a dataset that was written as one, with what lies beside it
     main = open_pictures(root, needed, option)
     return {needed: main, **_others(root, needed, main, option)}
 
