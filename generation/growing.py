@@ -95,7 +95,7 @@ class Grower:
         """
         person = self.parts.load_person(slot)
         if person is not None and person.identity == identity:
-            self.watch(person.records, person)
+            self.watch(person.records[1:], person)  # the pass in slot order has shown the first
             return person.complete
         growing = self._start(identity, slot)
         while attempts := growing.next_round(self.plan):
@@ -120,7 +120,7 @@ class Grower:
                 break
             growing.take(attempts, found.records, found.embeddings)
             growing.encoded += found.encoded
-        self.watch(growing.records, None)
+        self.watch(growing.records[1:], None)
         return growing
 
     def _round(self, growing: Growing, attempts: range, references: Gallery, own: int) -> None:

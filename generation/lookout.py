@@ -1,7 +1,7 @@
 """Looks ahead while a run goes on: a setting that can hardly succeed, and a disk that is too small, are told early.
 
 Each is told once. It is asked each time that the number of candidates has doubled, so that chance has few occasions,
-and on rank 0 alone: its share of the work is a fair sample of all.
+and on rank 0 alone, which sees all first samples, and later ones of its own people: a fair sample.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Lookout:
         found = estimate(replace(self.plan, tries=MOST_TRIES), self.tally)
         if not math.isfinite(found.candidates):
             return ""
-        each = (time.monotonic() - self._began) / self.tally.candidates / world_size()
+        judged = sum(self.tally.first.values()) + sum(self.tally.later.values()) * world_size()  # by all, about
+        each = (time.monotonic() - self._began) / judged
         return f"; without that limit it would take about {duration(each * found.candidates)}"
 
     def _short_disk(self) -> str:

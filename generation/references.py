@@ -225,16 +225,17 @@ class References:
         return _Admitted([slots[row] for row in admitted], embeddings[admitted], end)
 
     def _record(self, blocks: dict[int, Block], end: int, others: dict[int, float], chosen: set[int]) -> None:
-        """Notes the slots from next_slot to `end`, and shows those that were refused."""
+        """Notes the slots from next_slot to `end`, and shows them all: those refused alone would mislead who counts."""
         used = range(self.next_slot, end)
         self.others.extend(others.get(slot, np.nan) for slot in used)
-        refused = [
+        records = [
             record
             for index, block in blocks.items()
             for record in refused_records(block, index * self.blocks.plan.round_size, used, self.others)
-            if record.slot not in chosen
         ]
-        self.blocks.watch(refused, None)
+        for record in records:
+            record.verdict = KEPT if record.slot in chosen else record.verdict
+        self.blocks.watch(records, None)
 
 
 def refused_records(block: Block, first: int, used: range, others: Sequence[float]) -> Iterator[Record]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import namedtuple
 
 import pytest
 
 from dnnlib.errors import UserError
+from generation import lookout as lookout_module
 from generation.encoding import Encoder
 from generation.layouts import FolderLayout
 from generation.lookout import Lookout
@@ -77,3 +79,17 @@ def test_a_disk_that_is_too_small_is_told_once(tmp_path, monkeypatch):
     look([Record(0, 1 + n, KEPT) for n in range(200)])
     look.look()
     assert told == [f"Warning: --outdir: {tmp_path}: about 120 MiB are needed, 100 MiB are free"]
+
+
+def test_the_time_it_would_take_counts_what_other_processes_judge(tmp_path, monkeypatch):
+    """64 first samples are those of all; 1,000 later ones are one of four processes'."""
+    told = []
+    for size in (1, 4):
+        monkeypatch.setattr(lookout_module, "world_size", lambda size=size: size)
+        look, lines = lookout(tmp_path)
+        look([Record(slot, 0, KEPT) for slot in range(64)])
+        look._began = time.monotonic() - 1000
+        look(repeats(1000))
+        told.append(lines[0].rpartition("about ")[2])
+    alone, four = (float(words.split()[0]) for words in told)
+    assert alone / four == pytest.approx((64 + 4 * 1000) / (64 + 1000), rel=0.02)

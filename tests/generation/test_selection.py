@@ -124,6 +124,24 @@ def test_a_dropped_person_is_replaced_by_the_next_unique_slot(finished):
     assert all(sum(line["slot"] == slot for line in lines) == 20 for slot in dropped)  # all the tries
 
 
+def test_every_candidate_is_shown_once_and_first_samples_in_slot_order(tmp_path):
+    """Those kept beside those refused: whoever counts what is shown sees at any moment what share passes."""
+    shown = []
+    selection = fakes.make_selection(tmp_path / "out", watch=lambda records, person: shown.append([*records]))
+    outcome = selection.run()
+    records = [record for some in shown for record in some]
+    expected = [(record.slot, record.seed) for record in Finished(outcome, selection.parts, selection.plan).records()]
+    assert sorted((record.slot, record.seed) for record in records) == sorted(expected)
+    firsts = [record for record in records if record.seed == 0]
+    assert [record.slot for record in firsts] == list(range(outcome.slots_used))
+    kept = {record.slot for record in firsts if record.verdict == KEPT}
+    assert kept == {*outcome.people.values(), *outcome.dropped}
+    # What is read back is shown as what is made.
+    again = []
+    fakes.make_selection(tmp_path / "out", watch=lambda records, person: again.extend(records)).run()
+    assert sorted((record.slot, record.seed) for record in again) == sorted(expected)
+
+
 # ----------------------------------------------------------------------------
 # The same bytes.
 
