@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from dnnlib.cli import Command, option
+from dnnlib.errors import UserError
 from dnnlib.files import FolderLock, read_json
 from generation import inputs, networks, pipeline, storage, writers
 from generation.candidates import CandidateMaker
@@ -31,7 +32,7 @@ from generation.presets import NO_DETECTOR, RuleOptions, build_rules, compared_f
 from generation.privacy_diversity import Rule, Rules, unit_rows
 from generation.records import Plan
 from generation.references import Stopped
-from generation.rule_options import rule_options
+from generation.rule_options import MOST, rule_options
 from generation.selection import Selection
 from generation.summary import table
 from torch_utils.distributed import everywhere, from_rank_zero, local_size, pick_device, rank
@@ -42,6 +43,7 @@ from torch_utils.search import Gallery
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 
 SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
+MOST_ROUND = 4096  # a round is in memory as a whole
 
 
 @click.command(cls=Command)
@@ -78,8 +80,8 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
     metavar="DIR",
     help="Folder of the dataset: new, empty, or of the same run, which then goes on.",
 )
-@option("--ids", type=click.IntRange(min=1), default=100, help="Identities in the dataset.")
-@option("--samples-per-id", type=click.IntRange(min=1), default=32, help="Pairs of each identity.")
+@option("--ids", type=click.IntRange(1, MOST), default=100, help="Identities in the dataset.")
+@option("--samples-per-id", type=click.IntRange(1, MOST), default=32, help="Pairs of each identity.")
 @option(
     "--truncation",
     type=click.FloatRange(0, 2),
@@ -117,13 +119,13 @@ SLOTS_PER_IDENTITY, FEWEST_SLOTS = 50, 1000
 @rule_options
 @option(
     "--max-slots",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST),
     help=f"People that are tried at most.  [default: {SLOTS_PER_IDENTITY} for each identity, at least {FEWEST_SLOTS}]",
 )
 @option(
     "--round",
     "round_size",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_ROUND),
     default=16,
     help="Candidates that go through the networks together. Part of the dataset's settings.",
 )
@@ -291,9 +293,16 @@ def build_plan(options: dict[str, Any], rules: Rules, given: int | None) -> Plan
     """The options that say what is wanted. given: features in the file of --identities."""
     names = ("ids", "samples_per_id", "round_size", "batch")
     slots = options["max_slots"] or max(FEWEST_SLOTS, SLOTS_PER_IDENTITY * options["ids"])
+    most = tries(RuleOptions.of(options))
+    for name, allowed, wanted in (("max_slots", slots, "ids"), ("tries", most, "samples_per_id")):
+        if allowed < options[wanted]:
+            first, second = (f"--{word.replace('_', '-')}" for word in (name, wanted))
+            raise UserError(
+                f"{first}: {allowed} is less than {second} {options[wanted]}; that many are needed at least"
+            )
     return Plan(
         **{name: options[name] for name in names},
-        tries=tries(RuleOptions.of(options)),
+        tries=most,
         rules=rules,
         max_slots=min(slots, given or slots),
         given=given,

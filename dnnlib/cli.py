@@ -1,5 +1,6 @@
 """Command lines in one manner: hyphened names with underscore aliases, one-line errors, exit status 2."""
 
+import math
 import os
 import sys
 import time
@@ -28,13 +29,17 @@ def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
 class _Option(click.Option):
     """An option whose help lists the hyphened names only: the aliases work, but would double every line.
 
-    An empty text, as an unset variable of a shell script gives, is refused rather than taken for the default.
+    An empty text, as an unset variable of a shell script gives, is refused rather than taken for the default, and so is
+    NaN.
     """
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         if value == "" or (isinstance(value, (list, tuple)) and "" in value):  # one of several
             raise UserError(f"{self.opts[0]}: the value is empty; give one, or leave the option out")
-        return super().process_value(ctx, value)
+        found = super().process_value(ctx, value)
+        if isinstance(found, float) and math.isnan(found):  # which passes every test for a range
+            raise UserError(f"{self.opts[0]}: {value} is no number; one is needed")
+        return found
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         shown = [name for name in self.opts if not (name.startswith("--") and "_" in name)]

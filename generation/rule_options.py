@@ -11,6 +11,8 @@ from dnnlib.cli import option
 from generation.presets import PRESETS, TRIES
 from generation.privacy_diversity import MIN_FACE_PROBABILITY, SWITCHED, USUAL
 
+MOST = 10**9  # of anything that is counted: what is more was not meant, and numpy cannot count endlessly
+
 _DECORATORS = (
     option(
         "--filter-preset",
@@ -60,7 +62,7 @@ _DECORATORS = (
 _GENERATING = (
     option(
         "--tries",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, MOST),
         help=f"Candidates of an identity before it is dropped and another takes its place.  [default: {TRIES}]",
     ),
     option("--no-privacy-check", is_flag=True, help="Do not compare with real people."),

@@ -29,6 +29,8 @@ REPEAT_CEILING = 0.9999  # over this, a copy of a picture would no longer be a r
 SIMILARITY_FLOOR = 0.0  # under this, unrelated faces would count as one person
 RULES = ("unique", "same", "repeat")
 POINTS = ("error_rates", "fmr_points")
+NUMBERS = (*RULES, "mated_mean", "mated_sd", "mated_scores", "nonmated_scores")
+MOST = 2**63  # scores; infinity and NaN are not below it
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,24 @@ def load_thresholds(path: StrPath, option: str = "--thresholds") -> Thresholds:
         for points in POINTS:
             known[points] = {name: OperatingPoint(**point) for name, point in values.get(points, {}).items()}
         loaded = Thresholds(**{**known, "warnings": tuple(values.get("warnings", ()))})
-        numbers = [getattr(loaded, name) + 0.0 for name in (*RULES, "mated_mean", "mated_sd")]
+        _check_kinds(loaded)
     except (TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{where}: not a file of thresholds; `filter.py calibrate` makes one ({error})") from error
-    if not np.all(np.isfinite(numbers)) or not all(-1 <= value <= 1 for value in numbers[:3]):
+    if not all(-1 <= getattr(loaded, name) <= 1 for name in RULES):
         raise UserError(f"{where}: unique, same and repeat must be cosines between -1 and 1")
     if loaded.same >= loaded.repeat:
         raise UserError(f"{where}: same ({loaded.same:g}) must be below repeat ({loaded.repeat:g}): nothing would pass")
     return loaded
+
+
+def _check_kinds(loaded: Thresholds) -> None:
+    """Raises ValueError for what is no text, no number, or a number that means nothing: reports show them all."""
+    texts = [loaded.recognition_model, *loaded.error_rates, *loaded.fmr_points, *loaded.warnings]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a text is needed for the recognition model and for each warning")
+    points = [*loaded.error_rates.values(), *loaded.fmr_points.values()]
+    numbers = [*(getattr(loaded, name) for name in NUMBERS), *(number for point in points for number in point)]
+    numbers += [number for number in (loaded.nonmated_mean, loaded.eer) if number is not None]
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) < MOST:
+            raise ValueError(f"{str(number)[:20]!r} is no number that a threshold file holds")

@@ -60,7 +60,7 @@ def check_values(features: np.ndarray, names: list[str], where: str) -> None:
         raise UserError(f"{where}: the feature of {names[broken[0]]} holds NaN or infinity ({len(broken)} such)")
     if len(features) > 1 and not np.ptp(features, axis=0).any():
         raise UserError(f"{where}: all {len(features)} features are the same; the recognition model saw nothing")
-    if not np.linalg.norm(features, axis=1).all():
+    if not features.any(axis=1).all():
         raise UserError(f"{where}: a feature is all zeros")
 
 
@@ -97,14 +97,17 @@ def load_features(path: StrPath, option: str = "--features") -> FeatureSet:
     where = f"{option}: {path}"
     if not Path(path).is_file():
         raise UserError(f"{where}: no such file; dataset_tool.py features makes one")
-    features = _load_json(path, where) if Path(path).suffix == ".json" else _load_safetensors(path, where)
+    try:
+        features = _load_json(path, where) if Path(path).suffix == ".json" else _load_safetensors(path, where)
+    except UserError as error:  # a name that is none does not know whose it is
+        raise error if str(error).startswith(where) else UserError(f"{where}: {error}") from error
     check_values(features.features, features.names, where)
     return features
 
 
 def _load_safetensors(path: StrPath, where: str) -> FeatureSet:
     try:
-        with safe_open(str(path), framework="numpy") as file:
+        with safe_open(str(path), framework="numpy") as file, np.errstate(over="ignore"):
             header = json.loads((file.metadata() or {})[HEADER_KEY])
             values = file.get_tensor("features").astype(np.float32)
         names, mode, spectrum = header["names"], header["mode"], header.get("spectrum", "vis")
@@ -120,7 +123,8 @@ def _load_json(path: StrPath, where: str) -> FeatureSet:
     try:
         labels = json.loads(Path(path).read_text(encoding="utf-8"))["labels"]
         names = [str(name) for name, _ in labels]
-        values = np.array([row for _, row in labels], dtype=np.float32)
+        with np.errstate(over="ignore"):
+            values = np.array([row for _, row in labels], dtype=np.float32)
         return FeatureSet(values, names, model=UNKNOWN_MODEL)
-    except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{where}: not ArcBiFaceGAN's identity_features.json ({error})") from error

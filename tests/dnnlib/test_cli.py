@@ -11,7 +11,8 @@ from dnnlib.errors import UserError
 @click.command(cls=Command)
 @option("--gen-model", required=True, help="The generator.")
 @option("--fail", default="no")
-def command(gen_model: str, fail: str) -> None:
+@option("--psi", type=click.FloatRange(0, 1), default=0.5)
+def command(gen_model: str, fail: str, psi: float) -> None:
     """Do something."""
     if fail == "user":
         raise UserError("--gen-model: x: two\nlines")
@@ -31,7 +32,15 @@ def test_underscores_are_accepted_but_not_advertised() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--gen-model", "a", "--fail", "user"], ["--nonsense"], [], ["--gen-model", ""], ["--gen_model="]]
+    "arguments",
+    [
+        ["--gen-model", "a", "--fail", "user"],
+        ["--gen-model", "a", "--psi", "nan"],
+        ["--nonsense"],
+        [],
+        ["--gen-model", ""],
+        ["--gen_model="],
+    ],
 )
 def test_the_users_mistake_is_one_line_and_status_2(arguments: list[str]) -> None:
     result = CliRunner().invoke(command, arguments)

@@ -95,6 +95,13 @@ def test_file_round_trip(tmp_path):
         ({"same": 0.9, "repeat": 0.8}, "nothing would pass"),
         ({"same": "high"}, "not a file of thresholds"),
         ({"error_rates": {"unique": {"x": 1}}}, "not a file of thresholds"),
+        ({"error_rates": {"unique": {"threshold": "<b>", "fmr": 1, "fnmr": 1}}}, "not a file of thresholds"),
+        ({"mated_mean": float("inf")}, "not a file of thresholds"),
+        ({"mated_scores": 10**400}, "not a file of thresholds"),
+        ({"eer": True}, "not a file of thresholds"),
+        ({"nonmated_mean": "a"}, "not a file of thresholds"),
+        ({"recognition_model": [1]}, "not a file of thresholds"),
+        ({"warnings": [{}]}, "not a file of thresholds"),
     ],
 )
 def test_broken_files_are_refused_in_one_line(tmp_path, change, words):

@@ -267,6 +267,23 @@ def test_bad_features_are_named(tmp_path: Path) -> None:
         load_features(tmp_path / "other.safetensors")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("row", [["a", [1.0]], ["0_0.png", [10**400]], ["0_0.png", [1e300]], [5, [1.0]]])
+def test_whatever_a_json_of_features_holds_is_one_line_that_names_it(tmp_path: Path, row: list[object]) -> None:
+    (tmp_path / "f.json").write_text(json.dumps({"labels": [row]}))
+    with pytest.raises(UserError, match="^--real-features: .*f.json: "):
+        load_features(tmp_path / "f.json", "--real-features")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_a_features_length_need_not_have_a_square(tmp_path: Path, scale: float) -> None:
+    features = feature_set()
+    features.features *= np.float32(scale)
+    save_features(tmp_path / "f.safetensors", features)
+    assert (load_features(tmp_path / "f.safetensors").features == features.features).all()
+
+
 # ----------------------------------------------------------------------------
 # Streams.
 
