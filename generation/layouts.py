@@ -13,6 +13,7 @@ is whole, and what went into it waits no longer.
 
 from __future__ import annotations
 
+import itertools
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -151,8 +152,8 @@ class ShardLayout:
 
     def finish(self, identities: Sequence[int]) -> None:
         labels = {identity: label for label, identity in enumerate(identities)}
-        for number in sorted({identity // SHARD_PEOPLE for identity in identities}):
-            people = [identity for identity in identities if identity // SHARD_PEOPLE == number]
+        for number, group in itertools.groupby(identities, lambda identity: identity // SHARD_PEOPLE):
+            people = list(group)
             path = self.root / _shard(number)
             if not path.exists():
                 with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:

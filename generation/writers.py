@@ -159,10 +159,10 @@ def leave_token(outdir: StrPath) -> str:
     return token
 
 
-def check_shared(outdir: StrPath, token: str, patience: float = 10.0) -> None:
+def check_shared(outdir: StrPath, token: str, patience: float = 60.0) -> None:
     """Raises UserError where this process does not see what another has left: its folder is another machine's.
 
-    patience: seconds, for file systems on a network that show a new file late.
+    patience: seconds; file systems on a network may remember for so long that there was no such file (NFS's acdirmax).
     """
     path, until = Path(outdir) / PARTS / TOKEN, time.monotonic() + patience
     while not path.is_file() or path.read_bytes() != token.encode():
