@@ -149,8 +149,10 @@ def features(
     from arcface.alignment import sight, template_of
     from arcface.embed import embed_dataset
     from arcface.weights import load_recognition
+    from torch_utils.backend import set_backend
     from torch_utils.distributed import pick_device
 
+    set_backend(cudnn_benchmark=False)
     tree = PairedTree(data)
     if out is None and not Path(data).is_dir():
         raise UserError(f"--out: needed, because --data {data} is a zip")

@@ -25,6 +25,7 @@ from generation.rule_options import filter_options
 from generation.summary import table
 from generation.thresholds import Thresholds, from_scores, save_thresholds
 from metrics.score_counts import count_scores
+from torch_utils.backend import set_backend
 from torch_utils.distributed import pick_device
 from torch_utils.feature_file import FeatureSet, load_features, refuse_other_model
 from torch_utils.image_tree import PairedTree
@@ -37,6 +38,7 @@ from torch_utils.spectra import SPECTRA
 def main() -> None:
     """The privacy-and-diversity filter on datasets that exist: calibrate it, apply it, audit what came out."""
     keep_freed_memory()
+    set_backend(cudnn_benchmark=False)  # features are float32 ones, as those that generate_dataset.py compares
 
 
 @main.command("calibrate")
