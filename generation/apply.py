@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.candidates import Candidates, Embeddings, Faces, Pictures
-from generation.privacy_diversity import KEPT, Rule, Rules, Unit, is_unique
+from generation.privacy_diversity import KEPT, Rule, Rules, is_unique
 from generation.records import Plan, Record
 from generation.thresholds import Thresholds
 from generation.verdicts import admit_references, checked_of, judge_references, judge_round
@@ -60,13 +60,13 @@ class Filter:
     """One dataset under the rules. Rows are samples, people are consecutive rows.
 
     sizes [P]: samples of each person. embeddings: of VIS and of the spectra that the rules check, each [N, D]. norms:
-    lengths of the raw features, each [N]; look: for their pictures; the quality rule needs them. real [R, D].
-    detect: None for no detector.
+    lengths of the raw features, each [N]; look: for their pictures; the quality rule needs them. real:
+    [R, D], on the device where everything is compared. detect: None for no detector.
     """
 
     sizes: Sequence[int]
     embeddings: Embeddings
-    real: Gallery | Unit
+    real: Gallery
     thresholds: Thresholds
     rules: Rules
     min_samples: int = 2
@@ -89,7 +89,7 @@ class Filter:
         dropped: set[int] = set()
         while True:
             people = self._unlike([slot for slot in references if slot not in dropped], references)
-            gallery = Gallery.of(self._rows([references[slot] for slot in people])["vis"])
+            gallery = Gallery.of(self._rows([references[slot] for slot in people])["vis"], self.real.device)
             self._beside_others(people, references, gallery)
             kept = {slot: self._grow(slot, references[slot]) for slot in people}
             short = [slot for slot, rows in kept.items() if len(rows) < self.min_samples]
@@ -153,7 +153,7 @@ class Filter:
     def _unlike(self, slots: list[int], references: dict[int, int]) -> list[int]:
         """Those of `slots`, in order, whose reference is unlike that of all kept before."""
         people: list[int] = []
-        gallery = Gallery(self.embeddings["vis"].shape[1])
+        gallery = Gallery(self.embeddings["vis"].shape[1], self.real.device)
         for start in range(0, len(slots), BLOCK):
             part = slots[start : start + BLOCK]
             rows = self._rows([references[slot] for slot in part])["vis"]

@@ -29,7 +29,7 @@ from arcface.detection import Detection, FaceDetector
 from arcface.embed import embed_source
 from arcface.weights import RecognitionModel
 from dnnlib.errors import UserError
-from dnnlib.files import atomic_write_bytes, atomic_write_json, make_folder, sha256_bytes
+from dnnlib.files import atomic_path, atomic_write_bytes, atomic_write_json, make_folder, sha256_bytes
 from dnnlib.progress import progress
 from generation import writers
 from generation.apply import Detect, Filter, Filtered, Look, in_order
@@ -39,10 +39,9 @@ from generation.networks import faces_from
 from generation.parts import PARTS
 from generation.privacy_diversity import KEPT, Rule, Rules, unit_rows
 from generation.records import Record
-from generation.summary import Counts, blame
+from generation.summary import Counts, Scores, blame, every_nth, summarise
 from generation.thresholds import Thresholds
-from metrics.identity import eer_of
-from metrics.score_counts import count_scores, curve_of
+from metrics.identity import mated_nonmated
 from torch_utils.description import DESCRIPTION, describe
 from torch_utils.image_tree import PairedTree
 from torch_utils.search import Gallery
@@ -196,7 +195,7 @@ class Run:
             counts = Counter(record.verdict for record in found.records)
             raise UserError(f"--data: {source.pairs.root}: nobody is left: {blame(counts, len(found.records))}")
         links = self._write(found, copy, show)
-        summary = summarise(found, embeddings, inputs.thresholds, time.monotonic() - started) | links
+        summary = summary_of(found, embeddings, inputs.thresholds, time.monotonic() - started) | links
         atomic_write_json(self.outdir / writers.SUMMARY, summary)  # the last file: the run is finished
         shutil.rmtree(self.outdir / PARTS, ignore_errors=True)
         return summary
@@ -237,13 +236,12 @@ def _place(pairs: PairedTree, spectrum: str, name: str, target: Path, copy: bool
 
 
 def _write_manifest(root: Path, source: Source, found: Filtered) -> None:
-    lines = []
-    for name, record in zip(source.names, found.records, strict=True):
-        line = writers.manifest_line(record, picture_paths(record, name) if record.verdict == KEPT else None)
-        line |= {f"source_{spectrum}": tree.place(name) for spectrum, tree in source.pairs.trees.items()}
-        line["verdict"] = line.pop("verdict")  # stands last
-        lines.append(json.dumps(line) + "\n")
-    atomic_write_bytes(root / writers.MANIFEST, "".join(lines).encode())
+    with atomic_path(root / writers.MANIFEST) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        for name, record in zip(source.names, found.records, strict=True):
+            line = writers.manifest_line(record, picture_paths(record, name) if record.verdict == KEPT else None)
+            line |= {f"source_{spectrum}": tree.place(name) for spectrum, tree in source.pairs.trees.items()}
+            line["verdict"] = line.pop("verdict")  # stands last
+            file.write(json.dumps(line) + "\n")
 
 
 def _write_description(root: Path, source: Source, found: Filtered, settings: dict[str, Any]) -> None:
@@ -264,25 +262,13 @@ def _write_description(root: Path, source: Source, found: Filtered, settings: di
 # Figures.
 
 
-def summarise(found: Filtered, embeddings: Embeddings, thresholds: Thresholds, seconds: float) -> dict[str, Any]:
-    """The object of summary.json, with the keys of generation's."""
+def summary_of(found: Filtered, embeddings: Embeddings, thresholds: Thresholds, seconds: float) -> dict[str, Any]:
+    """The object of summary.json, as generation has it."""
     counts = Counts()
     rows = [row for row, record in enumerate(counts.seen(found.records)) if record.verdict == KEPT]
-    people = [found.records[row].identity for row in rows]
-    mated, nonmated = count_scores(embeddings["vis"][rows], people)
-    return {
-        "identities_kept": len(found.people),
-        "pairs_kept": len(rows),
-        "candidates": len(found.records),
-        "refused": counts.refusals(),
-        "mated_mean": mated.mean if mated.total else None,
-        "mated_sd": mated.sd if mated.total else None,
-        "nonmated_mean": nonmated.mean if nonmated.total else None,
-        "eer": eer_of(curve_of(mated, nonmated)) if mated.total and nonmated.total else None,
-        "max_real_similarity": counts.highest_real if np.isfinite(counts.highest_real) else None,
-        "threshold_unique": thresholds.unique,
-        "threshold_same": thresholds.same,
-        "threshold_repeat": thresholds.repeat,
-        "pairs_per_second": len(rows) / seconds if seconds > 0 else 0.0,
-        "seconds": seconds,
-    }
+    every = every_nth(len(rows), 1)
+    some = [row for row in rows if (found.records[row].identity or 0) % every == 0]
+    people = [found.records[row].identity for row in some]
+    mated, nonmated = mated_nonmated(embeddings["vis"][some], people)
+    scores = Scores(mated, nonmated, counts.real_kept.array(), counts.real_refused.array())
+    return summarise(len(found.people), counts, scores, thresholds, seconds)

@@ -94,7 +94,7 @@ def generate(
     if not outcome.people:
         raise UserError(f"--ids: {notices[-1]}")
     scores = score(finished, counts)
-    summary = summarise(outcome, counts, scores, selection.thresholds, selection.parts.seconds)
+    summary = summarise(len(outcome.people), counts, scores, selection.thresholds, selection.parts.seconds)
     root = Path(outdir)
     writers.write_description(root, settings, list(outcome.people), counts.verdicts[KEPT])
     shown = [finished.person(identity) for identity in list(outcome.people)[:MOST_HERO]]

@@ -104,10 +104,15 @@ class Scores:
     refused: NDArray[np.float64]  # the same of candidates that were too like a real person
 
 
+def every_nth(people: int, samples: int) -> int:
+    """Every n-th of so many people of `samples` pairs each is scored: the number of scores grows with the square."""
+    return -(-people * samples // MOST_SCORED) or 1
+
+
 def score(finished: Finished, counts: Counts) -> Scores:
     """Mated and non-mated scores of some people, and similarities to real people."""
     identities = list(finished.outcome.people)
-    every = -(-len(identities) * finished.plan.samples_per_id // MOST_SCORED) or 1
+    every = every_nth(len(identities), finished.plan.samples_per_id)
     some = [finished.person(identity) for identity in identities[::every]]
     mated: NDArray[np.float64] = np.empty(0)
     nonmated: NDArray[np.float64] = np.empty(0)
@@ -117,14 +122,13 @@ def score(finished: Finished, counts: Counts) -> Scores:
     return Scores(mated, nonmated, counts.real_kept.array(), counts.real_refused.array())
 
 
-def summarise(
-    outcome: Outcome, counts: Counts, scores: Scores, thresholds: Thresholds, seconds: float
-) -> dict[str, Any]:
-    """The object of summary.json. Figures that need more people or samples than there are, are null."""
+def summarise(people: int, counts: Counts, scores: Scores, thresholds: Thresholds, seconds: float) -> dict[str, Any]:
+    """The object of summary.json. people: who are in the dataset. Figures that need more people or samples than there
+    are, are null."""
     pairs = counts.verdicts[KEPT]
     mated, nonmated = scores.mated, scores.nonmated
     return {
-        "identities_kept": len(outcome.people),
+        "identities_kept": people,
         "pairs_kept": pairs,
         "candidates": counts.verdicts.total(),
         "refused": counts.refusals(),

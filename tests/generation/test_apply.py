@@ -12,6 +12,7 @@ from generation.apply import Filter, in_order
 from generation.candidates import Faces
 from generation.privacy_diversity import Rule, Rules, unit_rows
 from generation.thresholds import Thresholds
+from torch_utils.search import Gallery
 
 LIMITS = Thresholds("toy", 0.7, 0.1, unique=0.5, same=0.6, repeat=0.95)
 RULES = Rules()
@@ -25,7 +26,7 @@ def at(*degrees):
 
 
 def verdicts(sizes, embeddings, real=NOBODY, **options):
-    found = Filter(sizes, {"vis": embeddings}, real, LIMITS, options.pop("rules", RULES), **options).run()
+    found = Filter(sizes, {"vis": embeddings}, Gallery.of(real), LIMITS, options.pop("rules", RULES), **options).run()
     return [record.verdict for record in found.records], found
 
 
@@ -95,11 +96,11 @@ def test_rules_that_are_switched():
 
 def test_another_spectrum_must_pass_too():
     vis, nir = at(0, 30, -30), at(0, 90, 20)
-    found = Filter([3], {"vis": vis, "nir": nir}, at(120), LIMITS, Rules(checked=("nir",)), 1).run()
+    found = Filter([3], {"vis": vis, "nir": nir}, Gallery.of(at(120)), LIMITS, Rules(checked=("nir",)), 1).run()
     assert [record.verdict for record in found.records] == ["kept", "private", "kept"]
     checked = found.records[2].checked
     assert checked is not None and np.isclose(checked["nir"]["sim_reference"], np.cos(np.radians(20)))
-    found = Filter([3], {"vis": vis, "nir": nir}, at(240), LIMITS, Rules(checked=("nir",)), 1).run()
+    found = Filter([3], {"vis": vis, "nir": nir}, Gallery.of(at(240)), LIMITS, Rules(checked=("nir",)), 1).run()
     assert [record.verdict for record in found.records] == ["kept", "same", "kept"]
 
 
@@ -137,8 +138,8 @@ def violations(kept, real, absolute):
 def test_what_is_kept_breaks_no_rule_and_is_kept_again(drawn):
     sizes, rows, real, least, absolute = drawn
     rules = Rules(absolute=absolute)
-    found = Filter(sizes, {"vis": rows}, real, LIMITS, rules, least).run()
-    again = Filter(sizes, {"vis": rows}, real, LIMITS, rules, least).run()
+    found = Filter(sizes, {"vis": rows}, Gallery.of(real), LIMITS, rules, least).run()
+    again = Filter(sizes, {"vis": rows}, Gallery.of(real), LIMITS, rules, least).run()
     assert found == again and all(record.verdict for record in found.records)
     kept = [[row for row, record in enumerate(found.records) if record.identity == i] for i in range(len(found.people))]
     assert all(len(person) >= least for person in kept)
@@ -146,7 +147,9 @@ def test_what_is_kept_breaks_no_rule_and_is_kept_again(drawn):
     assert violations([rows[person].astype(np.float64) for person in kept], real.astype(np.float64), absolute) == 0
     order = [row for person in kept for row in person]
     if order:
-        output = Filter([len(person) for person in kept], {"vis": rows[order]}, real, LIMITS, rules, least).run()
+        output = Filter(
+            [len(person) for person in kept], {"vis": rows[order]}, Gallery.of(real), LIMITS, rules, least
+        ).run()
         assert {record.verdict for record in output.records} == {"kept"}
     refused = [record.max_sim_other for record in found.records if record.verdict == "unique"]
     assert all(other is None or other > LIMITS.unique for other in refused)

@@ -94,6 +94,18 @@ def test_diversity_is_the_mean_over_pairs():
     assert distribution(one).diversity == pytest.approx(np.mean([d for d in each if d], axis=0))
 
 
+def test_pairs_of_every_nth_person_where_there_are_too_many():
+    many = seen(np.random.default_rng(2), 7, 4)
+    part = [row for row, name in enumerate(many.identities) if name in "036"]
+    found, mated = (
+        distribution(many, 10),
+        identity.mated_nonmated(many.features[part], [many.identities[r] for r in part]),
+    )
+    assert (found.mated.total, found.nonmated.total) == (3 * 6, 3 * 16)
+    assert (found.mated.mean, found.nonmated.mean) == pytest.approx([np.mean(scores) for scores in mated])
+    assert found.diversity == distribution(many).diversity and distribution(many, 28).mated.total == 7 * 6
+
+
 def test_within_people():
     rows = unit_rows(np.array([[1, 0], [1, 0.1], [0, 1], [1, 0.01]]))
     found = within_people(rows, ["a", "a", "b", "c"])
