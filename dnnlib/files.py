@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from dnnlib.errors import UserError
 
 StrPath = str | os.PathLike[str]
 LOCK = ".lock"  # of a folder in which somebody works
+MOST_JSON = 1 << 30  # bytes that are read into memory
 
 
 @contextlib.contextmanager
@@ -199,8 +201,12 @@ def keep_lines(path: StrPath, keep: Callable[[dict[str, Any]], bool]) -> None:
 
 
 def read_json(path: StrPath, option: str = "file") -> Any:
-    """JSON from `path`. Raises UserError that names `option` where it is missing or not JSON."""
+    """JSON from `path`. Raises UserError that names `option` where it is missing or not JSON, or no file: a pipe may
+    never say anything, a device never end."""
     try:
+        status = Path(path).stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)) or status.st_size > MOST_JSON:
+            raise UserError(f"{option}: {path}: is not a file of JSON, of {MOST_JSON >> 30} GiB at most")
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{option}: {path}: {error.strerror or error}") from error

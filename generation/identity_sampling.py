@@ -185,7 +185,7 @@ def _load_array(path: StrPath, where: str) -> FeatureSet:
         if not isinstance(mapped, np.ndarray) or mapped.ndim != 2 or mapped.dtype.kind != "f":
             raise ValueError("an array of floating-point numbers [N, C] is needed")
         values = np.array(mapped, dtype=np.float32)
-    except (OSError, ValueError, EOFError, OverflowError) as error:
+    except Exception as error:  # numpy parses the header as Python's, and lets through whatever that raises
         raise UserError(f"{where}: not an array of features ({error})") from error
     names = [f"row_{row}" for row in range(len(values))]
     check_values(values, names, where)

@@ -1,12 +1,14 @@
 """Files are whole or absent."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from dnnlib.errors import UserError
 from dnnlib.files import (
+    MOST_JSON,
     append_line,
     atomic_path,
     atomic_write_bytes,
@@ -56,6 +58,16 @@ def test_json_refuses_nan_and_names_what_is_not_json(tmp_path: Path) -> None:
         read_json(tmp_path / "b.json", "--x")
     with pytest.raises(UserError, match=r"c\.json: No such file"):
         read_json(tmp_path / "c.json", "--x")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_json_is_not_waited_for_at_a_pipe_nor_read_without_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    with open(tmp_path / "large.json", "wb") as file:
+        file.truncate(MOST_JSON + 1)  # holes take no disk
+    for path in (tmp_path / "pipe.json", tmp_path / "large.json", Path("/dev/zero")):
+        with pytest.raises(UserError, match=f"^--x: {path}: is not a file of JSON"):
+            read_json(path, "--x")
 
 
 def test_sha256_of_a_known_file(tmp_path: Path) -> None:

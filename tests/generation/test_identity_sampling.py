@@ -224,6 +224,9 @@ def test_files_that_are_no_features_are_refused(tmp_path):
     assert "not an array" in refusal(path)
     path.write_bytes(whole.replace(b"(5, 12)", b"(5000000000000, 12)".ljust(7))[: len(whole)])
     assert "not an array" in refusal(path)
+    for shape in (b"(True,12)", b"(-1, 12)", b"(((((,12"):  # of the header, which numpy evaluates
+        path.write_bytes(whole.replace(b"(5, 12), }", shape + b", }"))
+        assert "not an array" in refusal(path)
 
 
 def test_features_of_another_model_are_refused(tmp_path):
