@@ -38,9 +38,14 @@ class Lookout:
 
     def __post_init__(self) -> None:
         self._next, self._began, self._said = ENOUGH_CANDIDATES, time.monotonic(), set[str]()
+        self._people = 0
 
-    def __call__(self, records: Sequence[Record]) -> None:
-        """Count judged candidates, and look ahead when it is time. Raises UserError with `strict`."""
+    def __call__(self, records: Sequence[Record], people: int = 0) -> None:
+        """Count judged candidates, and look ahead when it is time. people: completed so far, by all processes.
+
+        Raises UserError with `strict`.
+        """
+        self._people = people
         for record in records:
             self.tally.add(record)
         if self.tally.candidates >= self._next:
@@ -73,7 +78,8 @@ class Lookout:
 
     def _short_disk(self) -> str:
         found = estimate(self.plan, self.tally, 0.0, self.encoder.pair_bytes, self.layout.spare)
-        free = shutil.disk_usage(self.outdir).free
-        if found.slots > self.plan.max_slots or found.disk_bytes * DISK_MARGIN <= free:
+        written = self._people * self.plan.samples_per_id * self.encoder.pair_bytes
+        needed, free = found.disk_bytes - written, shutil.disk_usage(self.outdir).free
+        if found.slots > self.plan.max_slots or needed * DISK_MARGIN <= free:
             return ""  # of what may not succeed nobody knows how much it takes
-        return f"--outdir: {self.outdir}: about {data_size(found.disk_bytes)} are needed, {data_size(free)} are free"
+        return f"--outdir: {self.outdir}: about {data_size(needed)} are needed, {data_size(free)} are free"

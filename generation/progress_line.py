@@ -71,7 +71,7 @@ class ProgressLine:
 
     def __call__(self, records: Sequence[Record], person: Person | None) -> None:
         if self.lookout is not None:
-            self.lookout(records)
+            self.lookout(records, self.counts.people)
         if self.counts.add(records, person):
             self._show()
 

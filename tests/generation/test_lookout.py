@@ -81,6 +81,16 @@ def test_a_disk_that_is_too_small_is_told_once(tmp_path, monkeypatch):
     assert told == [f"Warning: --outdir: {tmp_path}: about 120 MiB are needed, 100 MiB are free"]
 
 
+def test_what_is_written_needs_no_more_disk(tmp_path, monkeypatch):
+    """Of the 120 MiB, three people's 36 are there; 100 would do for the rest, and 80 would not."""
+    for free, words in ((100, []), (80, [f"Warning: --outdir: {tmp_path}: about 84 MiB are needed, 80 MiB are free"])):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: Usage(0, 0, free << 20))
+        look, told = lookout(tmp_path, Plan(ids=10, samples_per_id=4, tries=500, max_slots=1000))
+        look.encoder.pairs, look.encoder.bytes = 1, 3 << 20
+        look([Record(0, 1 + n, KEPT) for n in range(200)], people=3)
+        assert told == words
+
+
 def test_the_time_it_would_take_counts_what_other_processes_judge(tmp_path, monkeypatch):
     """64 first samples are those of all; 1,000 later ones are one of four processes'."""
     told = []
