@@ -16,6 +16,7 @@ from generation.references import refused_records
 from torch_utils.search import Gallery, nearest
 
 PEOPLE_AT_ONCE = 64  # whose samples are compared with all references at a time
+SLOTS_AT_ONCE = 4096  # that wait for so many people: where most are refused, those are far between
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Finished:
         for record in self._slots():
             if record.slot not in grown:
                 waiting.append([record])
-                continue
-            person = self.parts.finished_person(record.slot)
-            waiting.append(person if person.complete else person.records)
-            people += person.complete
-            if people == PEOPLE_AT_ONCE:
+            else:
+                person = self.parts.finished_person(record.slot)
+                waiting.append(person if person.complete else person.records)
+                people += person.complete
+            if people == PEOPLE_AT_ONCE or len(waiting) >= SLOTS_AT_ONCE:
                 yield from self._finish(waiting, references, row_of)
                 waiting, people = [], 0
         yield from self._finish(waiting, references, row_of)

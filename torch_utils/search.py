@@ -92,7 +92,7 @@ def nearest(
         for start in range(0, len(probes) if len(rows) else 0, block):
             part = slice(start, start + block)
             placed = [None if limit is None else torch.from_numpy(limit[part]).to(rows.device) for limit in limits]
-            best = _Best(_checked(probes[part], rows.device), absolute, *placed)
+            best = _Best(_checked(probes[part], rows.device), len(rows), absolute, *placed)
             for first in range(0, len(rows), best.width):
                 best.look_at(rows, first)
             similarity[part], index[part] = best.similarity.cpu().numpy(), best.index.cpu().numpy()
@@ -124,9 +124,12 @@ def cosines(first: Rows, second: Rows) -> NDArray[np.float64]:
 class _Best:
     """The nearest row so far of each probe of a block."""
 
-    def __init__(self, probes: Tensor, absolute: bool, exclude: Tensor | None, until: Tensor | None) -> None:
+    def __init__(
+        self, probes: Tensor, count: int, absolute: bool, exclude: Tensor | None, until: Tensor | None
+    ) -> None:
+        """count: rows that there are to look at."""
         self.probes, self.absolute, self.exclude, self.until = probes, absolute, exclude, until
-        self.width = max(1, SCORES[probes.device.type] // len(probes))  # rows of a tile
+        self.width = max(1, min(count, SCORES[probes.device.type] // len(probes)))  # rows of a tile
         self.scores = probes.new_empty([len(probes), self.width])
         self.slack = slack(probes.shape[1])
         self.rough = probes.new_full([len(probes)], -torch.inf)  # highest float32 score
