@@ -28,7 +28,7 @@ from arcface.alignment import template_of
 from arcface.detection import Detection, FaceDetector
 from arcface.embed import embed_source
 from arcface.weights import RecognitionModel
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, option_named
 from dnnlib.files import atomic_path, atomic_write_bytes, atomic_write_json, make_folder, sha256_bytes
 from dnnlib.progress import progress
 from generation import writers
@@ -174,7 +174,8 @@ class Run:
         is left."""
         started, source, inputs = time.monotonic(), self.source, self.inputs
         spectra = ("vis", *self.rules.checked)
-        raw = embed_pairs(inputs.model, source, self.outdir / PARTS, spectra, workers, show)
+        with option_named("--data", source.pairs.root):
+            raw = embed_pairs(inputs.model, source, self.outdir / PARTS, spectra, workers, show)
         try:
             embeddings = {name: unit_rows(rows) for name, rows in raw.items()}
         except ValueError as error:

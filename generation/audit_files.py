@@ -16,7 +16,7 @@ import numpy as np
 from arcface.alignment import template_of
 from arcface.embed import default_workers, embed_source
 from arcface.weights import RecognitionModel
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, option_named
 from dnnlib.files import atomic_write_bytes, atomic_write_json
 from generation.audit import DUPLICATE, Findings, Nearest, Seen, diversity, rows_of_people
 from generation.datasheet import AUDIT_BEGIN, AUDIT_END, DATASHEET
@@ -63,12 +63,14 @@ class Dataset:
         main = self.main
         if rows is None:
             alignment = template_of(read_description(self.path, self.option))
-            rows = embed_source(model, main, workers=workers, show_progress=True, alignment=alignment)
+            with option_named(self.option, self.path):
+                rows = embed_source(model, main, workers=workers, show_progress=True, alignment=alignment)
         try:
             unit = unit_rows(rows)
         except ValueError as error:
             raise UserError(f"--rec-model: {error}: it sees nothing in a picture of {self.path}") from error
-        small = thumbnails(main, default_workers() if workers is None else workers, show=True)
+        with option_named(self.option, self.path):
+            small = thumbnails(main, default_workers() if workers is None else workers, show=True)
         return Seen(list(main.names), list(main.identities), unit, small)
 
     def rows_of(self, features: FeatureSet) -> np.ndarray:

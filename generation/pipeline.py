@@ -77,9 +77,14 @@ def generate(
     to leave; what was finished stays.
     """
     lookout = Lookout(selection.plan, selection.encoder, selection.layout, Path(outdir), strict)
-    with ProgressLine(selection.plan, show, lookout) as line:
-        selection.watch = line
-        outcome = selection.run()
+    try:
+        with ProgressLine(selection.plan, show, lookout) as line:
+            selection.watch = line
+            outcome = selection.run()
+    except Stopped:
+        if rank() == 0:
+            selection.parts.tell_time(every=0.0)  # what is told of a run in pieces is the time of all of them
+        raise
     if rank() != 0:
         return None
     finished = Finished(outcome, selection.parts, selection.plan, selection.real.rows.device)

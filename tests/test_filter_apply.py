@@ -280,6 +280,13 @@ def test_mistakes_are_one_line(files, tmp_path, capsys):
             tmp_path / "f.safetensors")  # fmt: skip
 
 
+def test_a_picture_that_is_none_is_named_with_its_option(files, tmp_path, capsys):
+    shutil.copytree(files / "data", tmp_path / "data")
+    (tmp_path / "data" / "VIS" / "4_0.png").write_bytes(encode_png(np.zeros((32, 16, 3), dtype=np.uint8)))
+    status, _, err = apply(files, tmp_path / "out", capsys, data=tmp_path / "data")
+    assert status == 2 and f"Error: --data: {tmp_path / 'data'}: 4_0.png: 16x32 is not square" in err, err
+
+
 def test_nobody_is_left(files, tmp_path, capsys):
     status, _, err = apply(files, tmp_path / "out", capsys, data=files / "real")
     assert status == 2 and "nobody is left: rule 'private' refused 15 of 15" in err

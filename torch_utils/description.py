@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,7 +60,7 @@ def read_description(place: StrPath, option: str = "--data") -> dict[str, Any]:
         where, read = shards[0] if len(shards) == 1 else path / DESCRIPTION, _on_disk
     try:
         data = read(where)
-        found = json.loads(data) if len(data) <= MOST_BYTES else {}
+        found = json.loads(data, parse_float=_finite, parse_constant=_finite) if len(data) <= MOST_BYTES else {}
     except (FileNotFoundError, KeyError, NotADirectoryError):
         return {}
     except (ValueError, RecursionError) as error:
@@ -67,6 +68,13 @@ def read_description(place: StrPath, option: str = "--data") -> dict[str, Any]:
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{option}: {where}: cannot be read ({error})") from error
     return found if isinstance(found, dict) else {}
+
+
+def _finite(text: str) -> float:
+    """Numbers that JSON has not would be found only where they are written again."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is no number")
+    return value
 
 
 def _on_disk(path: Path) -> bytes:

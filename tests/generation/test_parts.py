@@ -12,6 +12,8 @@ from dnnlib.errors import UserError
 from generation.parts import PARTS, Parts
 from generation.privacy_diversity import KEPT
 from generation.records import Block, Person, Record, Round
+from generation.references import Stopped
+from tests.generation import fakes
 
 RNG = np.random.default_rng(0)
 PAIRS = [{"vis": b"abc", "nir": b""}, {"vis": b"\x00", "nir": b"nir"}]
@@ -169,3 +171,11 @@ def test_seconds_go_on_where_they_stopped(tmp_path):
     assert Parts(tmp_path).seconds < 100
     parts.discard()
     assert not (tmp_path / PARTS).exists()
+
+
+def test_the_time_of_a_run_that_is_asked_to_stop_is_noted_at_once(tmp_path):
+    selection = fakes.make_selection(tmp_path)
+    selection.stop.received = 15
+    with pytest.raises(Stopped):
+        fakes.finish(selection, tmp_path)
+    assert Parts(tmp_path).earlier > 0

@@ -38,7 +38,11 @@ def test_what_cannot_be_ours_says_nothing(tmp_path: Path, text: str) -> None:
         assert read_description(tmp_path / name) == {}
 
 
-@pytest.mark.parametrize("text", ["{", "[" * 100_000, b"\xff\xfe\xff", '{"a": 1' + "0" * 10_000 + "}"], ids=range(4))
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[" * 100_000, b"\xff\xfe\xff", '{"a": 1' + "0" * 10_000 + "}", '{"resize": {"a": NaN}}', '{"a": 1e999}'],
+    ids=range(6),
+)
 def test_what_is_no_json_is_named(tmp_path: Path, text: str | bytes) -> None:
     (tmp_path / "dataset.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=r"^--real: .*dataset\.json: not JSON") as caught:
