@@ -223,13 +223,14 @@ def prepare(options: dict[str, Any]) -> Job | None:
         storage=stored,
     )
     outdir = Path(options["outdir"])
+    lines_go_to = sys.stderr if options["dry_run"] else sys.stdout  # a dry run's output is JSON, or nothing
     if writers.inspect(outdir, settings, options["overwrite"]) is writers.State.FINISHED:
-        print(told(read_json(outdir / writers.SUMMARY), outdir, "All is done already:\n"))
+        print(told(read_json(outdir / writers.SUMMARY), outdir, "All is done already:\n"), file=lines_go_to)
         return None
     for warning in checked.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     for line in checked.lines:
-        print(line, file=sys.stderr if options["dry_run"] else sys.stdout)  # a dry run's output is JSON
+        print(line, file=lines_go_to)
     return Job(options, plan, files, checked, stored, settings)
 
 

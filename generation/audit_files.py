@@ -193,11 +193,10 @@ def write(outdir: Path, findings: dict[str, Any], table: str, page: str, datashe
     atomic_write_bytes(outdir / PAGE, page.encode())
     sheet = (data if data.is_dir() else data.parent) / DATASHEET  # a packed dataset lies beside its own
     if sheet.is_file():
-        text = sheet.read_text(encoding="utf-8")
-        head, begin, rest = text.partition(AUDIT_BEGIN)
-        _, end, tail = rest.partition(AUDIT_END)
+        head, begin, rest = sheet.read_bytes().partition(AUDIT_BEGIN.encode())  # others may have written what is no text
+        _, end, tail = rest.partition(AUDIT_END.encode())
         if begin and end:
-            atomic_write_bytes(sheet, f"{head}{begin}\n{datasheet}\n{end}{tail}".encode())
+            atomic_write_bytes(sheet, b"\n".join([head + begin, datasheet.encode(), end + tail]))
             written.append(sheet)
     atomic_write_json(outdir / JSON, findings)
     return written

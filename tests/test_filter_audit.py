@@ -205,10 +205,12 @@ def test_a_browser_renders_the_page(files, tmp_path, capsys, name, width):
 
 def test_one_person_with_one_picture_is_audited_as_far_as_it_goes(files, tmp_path, capsys):
     draw(9, 1, tmp_path / "one", samples=1)
+    (tmp_path / "one" / "datasheet.md").write_bytes(b"\xff\xfe is no text")
     status, out, err = audit(files, capsys, data=tmp_path / "one")
     assert status == 0 and "Nothing to tell of its people" in out, err
     found = json.loads((tmp_path / "one" / "audit" / "audit.json").read_text())
     assert found["synthetic"]["eer"] is None and found["duplicates"]["highest_to_own"] is None
+    assert (tmp_path / "one" / "datasheet.md").read_bytes() == b"\xff\xfe is no text"
 
 
 def test_held_out_people_who_are_not_are_told(files, tmp_path, capsys):

@@ -136,6 +136,8 @@ def test_a_finished_run_says_so_and_touches_nothing(files, dataset, capsys):
     before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
     status, out, _ = run(arguments(files, dataset, batch=16), capsys)
     assert status == 0 and "All is done already" in out and str(dataset / "report.html") in out
+    status, out, err = run(arguments(files, dataset, dry_run=True), capsys)  # whose output is JSON, if any
+    assert (status, out) == (0, "") and "All is done already" in err
     assert before == {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
 
 
