@@ -193,7 +193,9 @@ def write(outdir: Path, findings: dict[str, Any], table: str, page: str, datashe
     atomic_write_bytes(outdir / PAGE, page.encode())
     sheet = (data if data.is_dir() else data.parent) / DATASHEET  # a packed dataset lies beside its own
     if sheet.is_file():
-        head, begin, rest = sheet.read_bytes().partition(AUDIT_BEGIN.encode())  # others may have written what is no text
+        head, begin, rest = sheet.read_bytes().partition(
+            AUDIT_BEGIN.encode()
+        )  # others may have written what is no text
         _, end, tail = rest.partition(AUDIT_END.encode())
         if begin and end:
             atomic_write_bytes(sheet, b"\n".join([head + begin, datasheet.encode(), end + tail]))
