@@ -11,7 +11,7 @@ from arcface.alignment import sight, template_of
 from arcface.embed import embed_dataset
 from arcface.weights import load_recognition
 from dnnlib.cli import Group, option
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, option_named
 from dnnlib.files import FolderLock, check_place, read_json
 from generation import inputs, writers
 from generation.apply_files import Run, Source, settings_of
@@ -79,8 +79,9 @@ def calibrate_command(**options: Any) -> None:
         thresholds = from_scores(*scores, features.model, options["unique_fmr"])
     except ValueError as error:
         raise UserError(f"--data: {options['data']}: {error}") from error
-    draw_calibration(plot, *scores, thresholds)
-    save_thresholds(out, thresholds)
+    with option_named("--out", out):
+        draw_calibration(plot, *scores, thresholds)
+        save_thresholds(out, thresholds)
     for warning in thresholds.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     print(f"{describe(thresholds)}\nThresholds: {out}\nPlot: {plot}")

@@ -105,7 +105,8 @@ def embed_pairs(
                 if not path.exists():
                     pictures = PairPictures(source.pairs, spectrum, names)
                     buffer = io.BytesIO()
-                    np.save(buffer, embed_source(model, pictures, workers=workers, alignment=alignment))
+                    with option_named("--data", source.pairs.root):
+                        np.save(buffer, embed_source(model, pictures, workers=workers, alignment=alignment))
                     atomic_write_bytes(path, buffer.getvalue())
                 found[spectrum].append(np.load(path, allow_pickle=False))
                 bar.update(len(names))
@@ -169,13 +170,13 @@ class Run:
     rules: Rules
     min_samples: int
 
+    @writers.outdir_named()
     def __call__(self, workers: int | None = None, copy: bool = False, show: bool = True) -> dict[str, Any]:
         """Embed, filter, write; returns the object of summary.json. copy: no hard links. Raises UserError where nobody
         is left."""
         started, source, inputs = time.monotonic(), self.source, self.inputs
         spectra = ("vis", *self.rules.checked)
-        with option_named("--data", source.pairs.root):
-            raw = embed_pairs(inputs.model, source, self.outdir / PARTS, spectra, workers, show)
+        raw = embed_pairs(inputs.model, source, self.outdir / PARTS, spectra, workers, show)
         try:
             embeddings = {name: unit_rows(rows) for name, rows in raw.items()}
         except ValueError as error:

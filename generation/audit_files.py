@@ -18,6 +18,7 @@ from arcface.embed import default_workers, embed_source
 from arcface.weights import RecognitionModel
 from dnnlib.errors import UserError, option_named
 from dnnlib.files import atomic_write_bytes, atomic_write_json
+from generation import writers
 from generation.audit import DUPLICATE, Findings, Nearest, Seen, diversity, rows_of_people
 from generation.datasheet import AUDIT_BEGIN, AUDIT_END, DATASHEET
 from generation.privacy_diversity import unit_rows
@@ -186,6 +187,7 @@ def check_places(data: Dataset, others: list[Dataset], outdir: Path, overwrite: 
         raise UserError(f"{where}: holds an audit already; name another folder or give --overwrite")
 
 
+@writers.outdir_named()
 def write(outdir: Path, findings: dict[str, Any], table: str, page: str, datasheet: str, data: Path) -> list[Path]:
     """Everything, each file whole or not at all; audit.json is the last. Returns what was written."""
     written = [outdir / TABLE, outdir / PAGE, outdir / JSON]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -285,6 +286,18 @@ def test_a_picture_that_is_none_is_named_with_its_option(files, tmp_path, capsys
     (tmp_path / "data" / "VIS" / "4_0.png").write_bytes(encode_png(np.zeros((32, 16, 3), dtype=np.uint8)))
     status, _, err = apply(files, tmp_path / "out", capsys, data=tmp_path / "data")
     assert status == 2 and f"Error: --data: {tmp_path / 'data'}: 4_0.png: 16x32 is not square" in err, err
+
+
+def test_a_full_disk_is_outdirs(files, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dnnlib.files.os.fsync", full)
+        patched.setattr("generation.writers.begin", lambda *_: None)
+        status, _, err = apply(files, tmp_path / "out", capsys)
+    last = err.strip().splitlines()[-1]
+    assert status == 2 and last.startswith(f"Error: --outdir: {tmp_path / 'out'}/.parts/") and "disk is full" in last
 
 
 def test_nobody_is_left(files, tmp_path, capsys):
