@@ -30,6 +30,12 @@ def verdicts(sizes, embeddings, real=NOBODY, **options):
     return [record.verdict for record in found.records], found
 
 
+def test_two_who_fall_short_because_of_each_other_are_both_gone():
+    """References at 0 and 100; the second sample of each is 55 from the other's, 60 would do."""
+    found, filtered = verdicts([2, 2], at(0, 45, 100, 55))
+    assert found == ["tries", "unique", "tries", "unique"] and filtered.people == []
+
+
 def test_order_is_by_name_with_numbers_by_value():
     people = in_order(["10", "2", "2", "a"], ["0", "11", "9", "0"])
     assert people == [[2, 1], [0], [3]]

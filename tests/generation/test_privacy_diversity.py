@@ -89,6 +89,21 @@ def test_repeat_rule():
     assert judged.passed.tolist() == [True, False]
 
 
+def test_a_similarity_at_the_threshold_passes():
+    """FACTS.md: at most mean - 2 sd and mean + sd, at least mean - 2 sd."""
+    one, other = at_angles(20), at_angles(63)
+    exact = float(nearest(one, other)[0][0])
+    under, over = np.nextafter(exact, -1), np.nextafter(exact, 1)
+    for ceiling in (rules.is_private, rules.is_unique, rules.is_no_repeat):
+        assert ceiling(one, other, exact).passed[0] and not ceiling(one, other, under).passed[0]
+    assert (
+        rules.is_same_person(one, other[0], exact).passed[0] and not rules.is_same_person(one, other[0], over).passed[0]
+    )
+    both = np.concatenate([one, other])
+    assert rules.admit_in_order(both, both[:0], exact).passed.tolist() == [True, True]
+    assert rules.admit_in_order(both, both[:0], under).passed.tolist() == [True, False]
+
+
 def test_nothing_to_compare_with_passes():
     nothing = np.empty((0, 2), dtype=np.float32)
     judged = rules.is_private(at_angles(0), nothing, unique=0.5)
