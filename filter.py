@@ -21,6 +21,7 @@ from generation.audit_run import run_audit
 from generation.calibration_plot import draw_calibration
 from generation.presets import NO_DETECTOR, RuleOptions, build_rules
 from generation.privacy_diversity import Rule
+from generation.real_people import thresholds_of
 from generation.rule_options import filter_options
 from generation.summary import table
 from generation.thresholds import Thresholds, from_scores, save_thresholds
@@ -212,7 +213,7 @@ def audit_command(**options: Any) -> None:
     model = load_recognition(options["rec_model"], pick_device(options["device"]), options["rec_arch"])
     thresholds = None
     if options["thresholds"] is not None:
-        thresholds = inputs.thresholds_for(options["thresholds"], None, None, model, options["rec_model"])
+        thresholds = thresholds_of(options["thresholds"], model, options["rec_model"])
     rows = None
     if options["real_features"] is not None:
         features = load_features(options["real_features"], "--real-features")

@@ -7,13 +7,11 @@ is described in generation.writers.
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import numpy as np
 import torch
 
 from dnnlib.cli import Command, option
@@ -28,15 +26,15 @@ from generation.layouts import FORMATS
 from generation.networks import detector_of, embedder_of, renderer_of
 from generation.parts import Parts
 from generation.pilot import Pilot, in_words
-from generation.presets import NO_DETECTOR, RuleOptions, build_rules, compared_features, tries
-from generation.privacy_diversity import Rule, Rules, unit_rows
+from generation.presets import NO_DETECTOR, RuleOptions, build_rules, tries
+from generation.privacy_diversity import Rule, Rules
+from generation.real_people import RealPeople
 from generation.records import Plan
 from generation.references import Stopped
 from generation.rule_options import MOST, rule_options
 from generation.selection import Selection
 from generation.summary import table
 from torch_utils.distributed import everywhere, from_rank_zero, local_size, pick_device, rank
-from torch_utils.feature_file import FeatureSet
 from torch_utils.launch import find_world, launch, launchers_place
 from torch_utils.memory import keep_freed_memory
 from torch_utils.search import Gallery
@@ -285,9 +283,9 @@ def told(summary: dict[str, Any], outdir: Path, before: str = "") -> str:
     return f"{before}{table(summary)}\nReport: {outdir / writers.REPORT}"
 
 
-def _open(job: Job, device: torch.device) -> tuple[inputs.Networks, list[FeatureSet]]:
+def _open(job: Job, device: torch.device) -> tuple[inputs.Networks, RealPeople]:
     """This process's view of the inputs, which `prepare` has checked."""
-    return inputs.load_networks(job.files, device), inputs.load_real(job.files)
+    return inputs.load_networks(job.files, device), RealPeople.load(job.files.real_features)
 
 
 def build_plan(options: dict[str, Any], rules: Rules, given: int | None) -> Plan:
@@ -313,7 +311,7 @@ def build_plan(options: dict[str, Any], rules: Rules, given: int | None) -> Plan
 def build_selection(
     job: Job,
     opened: inputs.Networks,
-    real: Sequence[FeatureSet],
+    real: RealPeople,
     device: torch.device,
     encoder: Encoder,
     stop: StopSignals,
@@ -336,15 +334,12 @@ def build_selection(
         options["identities"],
         options["seed"],
         job.checked.feature_norm,
-        real[0].features if real else None,
+        real.sets[0].features if real else None,
         generator.c_dim,
         given=None if given is None else given.features,
         cache=None if options["dry_run"] else parts,
     )
-    nobody = np.empty((0, generator.c_dim), dtype=np.float32)
-    features = np.concatenate([nobody, *(some.features for some in real)])
-    people = [identity for some in real for identity in some.identities]
-    rows = Gallery.of(unit_rows(compared_features(features, people, plan.rules)), device)
+    rows = Gallery.of(real.compared(plan.rules, opened.model.num_features), device)
     return Selection(plan, job.checked.thresholds, rows, sampler, maker, parts, layout, encoder, stop=stop)
 
 

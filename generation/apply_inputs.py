@@ -6,19 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from arcface.alignment import Template, frame_between
 from arcface.detection import FaceDetector
 from arcface.weights import RecognitionModel
-from dnnlib.errors import UserError
-from generation.inputs import check_spread, described_features, detector_for, model_record, thresholds_for
-from generation.presets import PRESETS, compared_features
-from generation.privacy_diversity import Rules, Unit, unit_rows
-from generation.thresholds import Thresholds, from_moments
-from torch_utils.feature_file import UNKNOWN_MODEL, load_features, refuse_other_model
-
-OPTION = "--real-features"
+from generation.inputs import detector_for, model_record
+from generation.privacy_diversity import Rules, Unit
+from generation.real_people import RealPeople
+from generation.thresholds import Thresholds
 
 
 @dataclass
@@ -46,29 +40,15 @@ def check_apply_inputs(
 
     alignment: of the dataset's pictures. Without `thresholds` the first features give them, or the rules' preset.
     """
-    paths = real_features
-    sets = [load_features(path, OPTION) for path in paths]
-    warnings = []
-    for path, real in zip(paths, sets, strict=True):
-        check_spread(real, f"{OPTION}: {path}")
-        refuse_other_model(real, f"{OPTION}: {path}", model.fingerprint, rec_model)
-        if real.model == UNKNOWN_MODEL:
-            warnings.append(f"{OPTION}: {path} does not say which model made it; {rec_model} is assumed")
-        if real.features.shape[1] != model.num_features:
-            raise UserError(
-                f"{OPTION}: {path}: features of {real.features.shape[1]} numbers, but --rec-model {rec_model} gives "
-                f"{model.num_features}"
-            )
-    moments = PRESETS[rules.preset].moments
-    if moments is not None:
-        limits = from_moments(*moments, model.fingerprint)
-    else:
-        limits = thresholds_for(thresholds, sets[0], paths[0], model, rec_model)
-    rows = [unit_rows(compared_features(real.features, real.identities, rules)) for real in sets]
+    people = RealPeople.load(real_features)
+    warnings = people.of_model(model.fingerprint, rec_model)
+    people.check_size(model.num_features, f"--rec-model {rec_model} gives {model.num_features}")
+    limits = people.thresholds(thresholds, rules, model, rec_model)
+    warnings += [*limits.warnings, *people.not_promised(rules)]
     record = {
         "recognition_model": model_record(rec_model, model, frame_between(alignment, model.alignment)),
-        "real_features": described_features(paths, sets),
+        "real_features": people.record(),
         "detector": detector,
     }
     finder = detector_for(detector, model.device)
-    return ApplyInputs(model, finder, np.concatenate(rows), limits, record, [*warnings, *limits.warnings])
+    return ApplyInputs(model, finder, people.compared(rules, model.num_features), limits, record, warnings)

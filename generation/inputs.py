@@ -6,12 +6,10 @@ model mean nothing to another, so what does not belong together is refused by na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from arcface.alignment import Template, frame_between, sight, template_of
@@ -20,18 +18,16 @@ from arcface.preprocess import Frame, protocol
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, sha256_file
-from generation import thresholds as limits
 from generation.identity_sampling import KINDS, PAPER_NORM, load_given
-from generation.presets import NO_DETECTOR, PRESETS
-from generation.privacy_diversity import FIRST, NONE, Rule, Rules
+from generation.presets import NO_DETECTOR
+from generation.privacy_diversity import Rule, Rules
+from generation.real_people import OPTION, RealPeople, features_record
 from generation.thresholds import Thresholds
-from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, load_features, refuse_other_model
+from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet
 from training.generator import Generator
 from training.snapshots import load_generator
 
 DEFAULT_DETECTOR = "facenet-pytorch"
-OPTION = "--real-features"
-ALIKE = 1e-6  # rounding apart, the same
 NORMALISED = 1e-3  # from length 1
 
 
@@ -77,14 +73,6 @@ def load_networks(files: Files, device: torch.device | str = "cpu") -> Networks:
     return Networks(generator, model, detector_for(files.detector, device))
 
 
-def load_real(files: Files) -> list[FeatureSet]:
-    """The features of real people, a set a file. Raises UserError for what is missing, broken or says nothing."""
-    sets = [load_features(path, OPTION) for path in files.real_features]
-    for path, real in zip(files.real_features, sets, strict=True):
-        check_spread(real, f"{OPTION}: {path}")
-    return sets
-
-
 def load_identities(files: Files, generator: Generator) -> FeatureSet | None:
     """The features of the user's own people; None where --identities names no file. Raises UserError."""
     if files.identities in KINDS:
@@ -99,31 +87,16 @@ def check_inputs(files: Files, ids: int, rules: Rules) -> Inputs:
     real features that does not say --no-privacy-check, and where no thresholds can be had.
     """
     _check_wishes(files, rules)
-    real = load_real(files)
+    real = RealPeople.load(files.real_features)
     networks = load_networks(files)
     generator, model = networks.generator, networks.model
     alignment = template_of(generator.metadata, f"--gen-model: {files.gen_model}")
     warnings = _same_model(networks, files, real)
-    first, path = (real[0], files.real_features[0]) if real else (None, None)
-    moments = PRESETS[rules.preset].moments
-    if moments is not None:
-        chosen = limits.from_moments(moments[0], moments[1], model.fingerprint)
-    else:
-        chosen = thresholds_for(files.thresholds, first, path, model, files.rec_model)
+    chosen = real.thresholds(files.thresholds, rules, model, files.rec_model)
     _check_sizes(generator, files, real)
     norm, more = _feature_norm(generator, files, real)
     warnings += [*chosen.warnings, *more]
-    if rules.compared == FIRST:
-        warnings.append(
-            f"--filter-preset: {rules.preset} compares with one feature of each real person, as the original did; who "
-            "is like another picture of somebody real can slip through"
-        )
-    if Rule.PRIVATE not in rules.active:
-        warnings.append(
-            "--no-privacy-check: the samples are not compared with real people; nothing is promised about it"
-            if not real or rules.compared == NONE
-            else "--rules: private is not in force; likeness to real people is recorded, and nothing promised about it"
-        )
+    warnings += real.not_promised(rules)
     sources = _sources(networks, files, real, alignment)
     own = load_identities(files, generator)
     if own is not None:
@@ -153,23 +126,16 @@ def _check_given(own: FeatureSet, path: str, ids: int) -> list[str]:
     return []
 
 
-def _check_sizes(generator: Generator, files: Files, real: Sequence[FeatureSet]) -> None:
+def _check_sizes(generator: Generator, files: Files, real: RealPeople) -> None:
     if not generator.c_dim:
         raise UserError(
             f"--gen-model: {files.gen_model}: an unconditional network, which cannot draw a person twice; one that was "
             "trained on identity features is needed (train.py --cond true --init-from can begin with others)"
         )
-    for path, features in zip(files.real_features, real, strict=True):
-        if features.features.shape[1] != generator.c_dim:
-            raise UserError(
-                f"{OPTION}: {path}: features of {features.features.shape[1]} numbers, but the generator "
-                f"{files.gen_model} is conditioned on {generator.c_dim}"
-            )
+    real.check_size(generator.c_dim, f"the generator {files.gen_model} is conditioned on {generator.c_dim}")
 
 
-def _sources(
-    networks: Networks, files: Files, real: Sequence[FeatureSet], alignment: Template | None
-) -> dict[str, Any]:
+def _sources(networks: Networks, files: Files, real: RealPeople, alignment: Template | None) -> dict[str, Any]:
     """What settings.json says of the inputs."""
     generator, model = networks.generator, networks.model
     frame = frame_between(alignment, model.alignment)
@@ -181,7 +147,7 @@ def _sources(
             "images seen": generator.metadata.get("images_seen"),
         },
         "recognition_model": model_record(files.rec_model, model, frame),
-        "real_features": described_features(files.real_features, real) if real else None,
+        "real_features": real.record() if real else None,
         "detector": files.detector,
         **(alignment.record() if alignment is not None else {}),
     }
@@ -193,16 +159,6 @@ def model_record(path: StrPath, model: RecognitionModel, frame: Frame | None = N
     return record if frame is None else {**record, "sees": protocol(model.input_size, model.color_order, frame)}
 
 
-def features_record(path: StrPath, real: FeatureSet) -> dict[str, Any]:
-    """What settings.json says of the real features."""
-    return {
-        "name": Path(path).name,
-        "sha256": sha256_file(path),
-        "count": len(real),
-        "people": len(set(real.identities)),
-    }
-
-
 def detector_for(detector: str, device: torch.device | str) -> FaceDetector | None:
     """--detector: none, the installed weights, or those in a folder or wheel."""
     if detector == NO_DETECTOR:
@@ -210,25 +166,11 @@ def detector_for(detector: str, device: torch.device | str) -> FaceDetector | No
     return FaceDetector.load(None if detector == DEFAULT_DETECTOR else detector, device=str(device))
 
 
-def described_features(paths: Sequence[str], real: Sequence[FeatureSet]) -> dict[str, Any]:
-    """What settings.json says of the real features of several files."""
-    records = [features_record(path, features) for path, features in zip(paths, real, strict=True)]
-    return {
-        **{name: ", ".join(record[name] for record in records) for name in ("name", "sha256")},
-        "count": sum(map(len, real)),
-        "people": len({person for features in real for person in features.identities}),
-    }
-
-
-def _same_model(networks: Networks, files: Files, real: Sequence[FeatureSet]) -> list[str]:
+def _same_model(networks: Networks, files: Files, real: RealPeople) -> list[str]:
     """Refuses what belongs to different recognition models; returns warnings for what cannot be known."""
-    warnings = []
     fingerprint, rec_model = networks.model.fingerprint, files.rec_model
     conditioned_on = _conditioned_on(networks.generator)
-    for path, features in zip(files.real_features, real, strict=True):
-        refuse_other_model(features, f"{OPTION}: {path}", fingerprint, rec_model)
-        if features.model == UNKNOWN_MODEL:
-            warnings.append(f"{OPTION}: {path} does not say which model made it; {rec_model} is assumed")
+    warnings = real.of_model(fingerprint, rec_model)
     if conditioned_on not in (fingerprint, UNKNOWN_MODEL):
         if files.identities == "real-like" or (files.identities == "spread" and real):
             raise UserError(
@@ -246,12 +188,12 @@ def _conditioned_on(generator: Generator) -> str:
     return str(generator.metadata.get("recognition_model", UNKNOWN_MODEL))
 
 
-def _feature_norm(generator: Generator, files: Files, real: Sequence[FeatureSet]) -> tuple[float, list[str]]:
+def _feature_norm(generator: Generator, files: Files, real: RealPeople) -> tuple[float, list[str]]:
     """The norm of the conditions that the generator knows; released pickles say nothing about their conditions."""
     known = generator.metadata.get("feature_norm")
     if _conditioned_on(generator) != UNKNOWN_MODEL:
         return float(known or PAPER_NORM), []
-    norm = float(known or (real[0].norm if real else PAPER_NORM))
+    norm = float(known or (real.sets[0].norm if real else PAPER_NORM))
     if not known and real and abs(norm - 1) < NORMALISED:
         raise UserError(
             f"{OPTION}: {files.real_features[0]}: normalised features, all of length 1, and {files.gen_model} does not "
@@ -262,44 +204,3 @@ def _feature_norm(generator: Generator, files: Files, real: Sequence[FeatureSet]
         f"--gen-model: {files.gen_model} does not say whose features it was conditioned on; those of {files.rec_model} "
         f"are assumed, with {source} norm {norm:.4g}"
     ]
-
-
-def thresholds_for(
-    path: StrPath | None,
-    real: FeatureSet | None,
-    real_features: StrPath | None,
-    model: RecognitionModel,
-    rec_model: StrPath,
-) -> Thresholds:
-    """From the file, or else calibrated on the real features."""
-    if path is not None:
-        loaded = limits.load_thresholds(path)
-        if loaded.recognition_model != model.fingerprint:
-            raise UserError(
-                f"--thresholds: {path}: calibrated for recognition model {loaded.recognition_model}, but --rec-model "
-                f"{rec_model} is {model.fingerprint}; run filter.py calibrate with it"
-            )
-        return loaded
-    if real is None:
-        raise UserError("--thresholds: needed where there are no --real-features; filter.py calibrate makes them")
-    try:
-        return limits.calibrate(real.features, real.identities, model.fingerprint)
-    except ValueError as error:
-        raise UserError(
-            f"--thresholds: not given, and {real_features} gives none: {error}; features of mode all are needed, or "
-            "filter.py calibrate --out thresholds.json"
-        ) from error
-
-
-def check_spread(real: FeatureSet, where: str) -> None:
-    """Raises UserError, starting with `where`, for features that do not tell people apart: nothing could be private."""
-    rows = real.features.astype(np.float64)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    people, owner = np.unique(real.identities, return_inverse=True)
-    if len(rows) > 1 and np.linalg.norm(rows.mean(axis=0)) > 1 - ALIKE:
-        raise UserError(f"{where}: all {len(rows)} features point the same way; the recognition model saw nothing")
-    means = np.zeros((len(people), rows.shape[1]))
-    np.add.at(means, owner, rows)
-    means /= np.bincount(owner)[:, None]
-    if len(people) > 1 and np.abs(means - means[0]).max() < ALIKE:
-        raise UserError(f"{where}: the features of all {len(people)} people are the same; the file is broken")
