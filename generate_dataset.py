@@ -223,6 +223,8 @@ def prepare(options: dict[str, Any]) -> Job | None:
     outdir = Path(options["outdir"])
     lines_go_to = sys.stderr if options["dry_run"] else sys.stdout  # a dry run's output is JSON, or nothing
     if writers.inspect(outdir, settings, options["overwrite"]) is writers.State.FINISHED:
+        if not options["dry_run"]:
+            Parts(outdir).discard()  # a kill after the summary may have left them
         print(told(read_json(outdir / writers.SUMMARY), outdir, "All is done already:\n"), file=lines_go_to)
         return None
     for warning in checked.warnings:

@@ -160,6 +160,8 @@ def _active(options: RuleOptions) -> tuple[Rule, ...]:
             raise UserError("--rules: quality needs a number: --min-feature-norm or --min-sharpness")
     if options.check_nir and not wanted & {Rule.PRIVATE, Rule.SAME}:
         raise UserError("--check-nir: applies the rules private and same, and neither is in force")
+    if options.min_face_prob is not None and Rule.FACE not in wanted:
+        raise UserError("--min-face-prob: the rule face is not in force; leave the option out")
     return tuple(rule for rule in SWITCHED if rule in wanted)
 
 

@@ -132,13 +132,14 @@ def test_the_command_makes_a_dataset(dataset):
     assert (dataset / "report.html").stat().st_size > 10_000
 
 
-def test_a_finished_run_says_so_and_touches_nothing(files, dataset, capsys):
+def test_a_finished_run_says_so_and_touches_nothing_but_parts_that_a_kill_has_left(files, dataset, capsys):
     before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
+    (dataset / ".parts").mkdir()
     status, out, _ = run(arguments(files, dataset, batch=16), capsys)
     assert status == 0 and "All is done already" in out and str(dataset / "report.html") in out
     status, out, err = run(arguments(files, dataset, dry_run=True), capsys)  # whose output is JSON, if any
     assert (status, out) == (0, "") and "All is done already" in err
-    assert before == {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
+    assert before == {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}  # the .parts are gone
 
 
 def test_names_of_arcbifacegan_and_the_same_bytes(files, dataset, tmp_path, capsys):

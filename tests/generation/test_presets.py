@@ -39,8 +39,8 @@ def test_rules_are_switched():
     assert names(build(no_privacy_check=True)) == "face,frontal,unique,same,repeat"
     assert names(build(detector="none")) == "private,unique,same,repeat"
     assert names(build(min_sharpness=3.0)) == "face,frontal,quality,private,unique,same,repeat"
-    found = build(rules="quality", min_feature_norm=20.0, min_face_prob=0.5, absolute=True)
-    assert found == Rules((Rule.QUALITY,), min_face_prob=0.5, absolute=True, min_feature_norm=20.0)
+    found = build(rules="face,quality", min_feature_norm=20.0, min_face_prob=0.5, absolute=True)
+    assert found == Rules((Rule.FACE, Rule.QUALITY), min_face_prob=0.5, absolute=True, min_feature_norm=20.0)
     assert build(check_nir=True).checked == ("nir",)
 
 
@@ -91,6 +91,7 @@ def test_what_does_not_go_together():
     assert refusal(rules="quality").startswith("--rules: quality needs a number")
     assert refusal(min_sharpness=float("nan")).startswith("--min-sharpness: nan is no limit")
     assert refusal(rules="unique", check_nir=True).startswith("--check-nir: applies the rules private and same")
+    assert refusal(detector="none", min_face_prob=0.9).startswith("--min-face-prob: the rule face is not in force")
 
 
 def test_the_first_listed_feature_of_each_person():
