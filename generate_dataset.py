@@ -273,7 +273,7 @@ def forecast(options: dict[str, Any], processes: int) -> None:
     opened, real = _open(job, device)
     with Encoder(job.stored.encoding) as encoder:
         run = build_selection(job, opened, real, device, encoder, StopSignals())
-        pilot = Pilot(run.plan, run.thresholds, run.real, run.sampler, run.maker, encoder).run()
+        pilot = Pilot(*run.inputs).run()
     found = pilot.forecast(run.layout.spare, processes)
     print(json.dumps({**job.settings, "forecast": found}, indent=2))
     for line in in_words(found, run.plan):
@@ -342,7 +342,7 @@ def build_selection(
         cache=None if options["dry_run"] else parts,
     )
     rows = Gallery.of(real.compared(plan.rules, opened.model.num_features), device)
-    return Selection(plan, job.checked.thresholds, rows, sampler, maker, parts, layout, encoder, stop=stop)
+    return Selection(plan, job.checked.thresholds, rows, sampler, maker, encoder, parts, layout, stop=stop)
 
 
 if __name__ == "__main__":

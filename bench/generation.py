@@ -40,6 +40,7 @@ from arcface.weights import RecognitionModel, fingerprint
 from bench import measure
 from dnnlib.cli import Command, option
 from generation.candidates import CandidateMaker, Embedder, Renderer
+from generation.encoding import Encoder
 from generation.finished import Finished
 from generation.identity_sampling import RandomIdentities
 from generation.layouts import FolderLayout
@@ -202,7 +203,9 @@ def ours(given: Setting, folder: Path) -> int:
         latent_size=given.generator.z_dim,
     )
     layout, parts, counts = FolderLayout(folder), Parts(folder), Counts()
-    selection = Selection(plan, given.thresholds, Gallery.of(given.real), given.sampler, maker, parts, layout)
+    selection = Selection(
+        plan, given.thresholds, Gallery.of(given.real), given.sampler, maker, Encoder(), parts, layout
+    )
     outcome = selection.run()
     layout.finish(list(outcome.people))
     write_manifest(folder, counts.seen(Finished(outcome, parts, plan).records()), layout)

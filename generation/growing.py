@@ -14,16 +14,15 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.candidates import CandidateMaker, Embeddings, Encoded
-from generation.encoding import Encoder, begin_encoding
-from generation.identity_sampling import IdentitySampler
+from generation.candidates import Embeddings, Encoded
+from generation.encoding import begin_encoding
 from generation.layouts import Layout
 from generation.parts import Parts
+from generation.phase import Phase
 from generation.privacy_diversity import KEPT, Rule
 from generation.records import Person, Plan, Record, Round, Watch
 from generation.references import Blocks
 from generation.storing import StoreLater
-from generation.thresholds import Thresholds
 from generation.verdicts import checked_of, judge_round
 from torch_utils.search import Gallery
 from torch_utils.stop_signals import SharedStop
@@ -69,15 +68,9 @@ class Growing:
 
 
 @dataclass
-class Grower:
+class Grower(Phase):
     """Grows people one after the other, and keeps each finished round."""
 
-    plan: Plan
-    thresholds: Thresholds
-    real: Gallery  # [R, D]
-    sampler: IdentitySampler
-    maker: CandidateMaker
-    encoder: Encoder
     blocks: Blocks
     parts: Parts
     layout: Layout

@@ -16,30 +16,22 @@ import numpy as np
 import psutil
 import torch
 
-from generation.candidates import CandidateMaker, Candidates, Embeddings
-from generation.encoding import Encoder, begin_encoding
+from generation.candidates import Candidates, Embeddings
+from generation.encoding import begin_encoding
 from generation.feasibility import Tally, data_size, duration, estimate, infeasible
-from generation.identity_sampling import IdentitySampler
+from generation.phase import Phase
 from generation.privacy_diversity import KEPT, Rule, Unit
 from generation.records import Plan, Record
-from generation.thresholds import Thresholds
 from generation.verdicts import admit_references, judge_references, judge_round
-from torch_utils.search import Gallery
 
 CANDIDATES = 64
 ENCODED = 4  # of a round, for the size and the time of files
 
 
 @dataclass
-class Pilot:
-    """What a run is made of, and what a part of it gave: verdicts and seconds."""
+class Pilot(Phase):
+    """What a part of a run gave: verdicts and seconds."""
 
-    plan: Plan
-    thresholds: Thresholds
-    real: Gallery  # [R, D]
-    sampler: IdentitySampler
-    maker: CandidateMaker
-    encoder: Encoder
     tally: Tally = field(default_factory=Tally)
     drawn: int = 0
     seconds: float = 0.0

@@ -16,14 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.candidates import CandidateMaker, Embeddings, Encoded
-from generation.encoding import Encoder, begin_encoding
-from generation.identity_sampling import IdentitySampler
+from generation.candidates import Embeddings, Encoded
+from generation.encoding import begin_encoding
 from generation.parts import Parts
+from generation.phase import Phase
 from generation.privacy_diversity import KEPT, Rule, Unit
-from generation.records import Block, Plan, Record, Watch
+from generation.records import Block, Record, Watch
 from generation.storing import StoreLater
-from generation.thresholds import Thresholds
 from generation.verdicts import admit_references, checked_of, judge_references
 from torch_utils.distributed import Tickets, from_rank_zero, gathered, rank, world_size
 from torch_utils.search import Gallery, nearest
@@ -49,15 +48,9 @@ def meet(stop: SharedStop) -> None:
 
 
 @dataclass
-class Blocks:
+class Blocks(Phase):
     """First samples, judged by the rules that concern them alone."""
 
-    plan: Plan
-    thresholds: Thresholds
-    real: Gallery  # [R, D]
-    sampler: IdentitySampler
-    maker: CandidateMaker
-    encoder: Encoder
     parts: Parts
     watch: Watch
     stop: SharedStop

@@ -22,16 +22,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.candidates import CandidateMaker
-from generation.encoding import Encoder
 from generation.growing import Grower
-from generation.identity_sampling import IdentitySampler
 from generation.layouts import Layout
 from generation.parts import Parts
+from generation.phase import Phase
 from generation.privacy_diversity import Unit
-from generation.records import Outcome, Plan, Watch, watch_nothing
+from generation.records import Outcome, Watch, watch_nothing
 from generation.references import Blocks, References, meet
-from generation.thresholds import Thresholds
 from torch_utils.distributed import Tickets, gathered
 from torch_utils.search import Gallery
 from torch_utils.stop_signals import SharedStop, StopSignals
@@ -40,17 +37,11 @@ GIVE_UP_AFTER = 20  # people from the start of whom none was completed; the size
 
 
 @dataclass
-class Selection:
+class Selection(Phase):
     """One run: what goes in, and `run`."""
 
-    plan: Plan
-    thresholds: Thresholds
-    real: Gallery  # [R, D] every real feature, length one
-    sampler: IdentitySampler
-    maker: CandidateMaker
     parts: Parts
     layout: Layout
-    encoder: Encoder = field(default_factory=Encoder)
     watch: Watch = watch_nothing
     stop: StopSignals = field(default_factory=StopSignals)
 
@@ -59,10 +50,9 @@ class Selection:
 
         Raises Stopped where any process was asked to leave.
         """
-        inputs = (self.plan, self.thresholds, self.real, self.sampler, self.maker, self.encoder)
         stop = SharedStop(self.stop)
-        blocks = Blocks(*inputs, self.parts, self.watch, stop)
-        grower = Grower(*inputs, blocks, self.parts, self.layout, self.watch, stop)
+        blocks = Blocks(*self.inputs, self.parts, self.watch, stop)
+        grower = Grower(*self.inputs, blocks, self.parts, self.layout, self.watch, stop)
         passed = References(blocks)
         people: dict[int, int] = {}  # identity -> slot
         references: dict[int, NDArray[np.float32]] = {}  # identity -> [D]

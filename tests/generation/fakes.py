@@ -10,6 +10,7 @@ import numpy as np
 
 from generation import pipeline, writers
 from generation.candidates import CandidateMaker, Faces
+from generation.encoding import Encoder
 from generation.identity_sampling import RandomIdentities
 from generation.parts import Parts
 from generation.records import Plan
@@ -91,11 +92,10 @@ def make_selection(
     real = real_features() if real is None else real
     sampler, wanted = RandomIdentities(seed, 4.0, SIZE), Plan(**options)
     places = Storage(layout).build(outdir, wanted)
-    selection = Selection(wanted, thresholds, Gallery.of(real), sampler, maker, Parts(outdir), places)
+    gallery = Gallery.of(real)
+    selection = Selection(wanted, thresholds, gallery, sampler, maker, encoder or Encoder(), Parts(outdir), places)
     if watch:
         selection.watch = watch
-    if encoder:
-        selection.encoder = encoder
     return selection
 
 
