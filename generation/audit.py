@@ -128,6 +128,7 @@ class Findings:
     real_pixels: float  # highest likeness between the pixels of two real pictures
     synthetic_set: Distribution
     real_set: Distribution
+    outside: Numbers | None  # of each held-out picture the highest score to a real one; None without such
 
 
 def audit(
@@ -157,6 +158,7 @@ def audit(
         real_pixels=float(twins.max()),
         synthetic_set=distribution(synthetic, MOST_PAIRED),
         real_set=real_set,
+        outside=outside,
     )
 
 
@@ -206,10 +208,8 @@ def membership_test(synthetic: Seen, real: Seen, heldout: Seen | None, device: A
 
 def _highest_each(scores: Numbers, identities: Sequence[str], pictures: int) -> Numbers:
     """Of each person with so many pictures the highest score of the first so many."""
-    people: dict[str, list[float]] = {}
-    for score, identity in zip(scores.tolist(), identities, strict=True):
-        people.setdefault(identity, []).append(score)
-    return np.array([max(own[:pictures]) for own in people.values() if len(own) >= pictures], dtype=np.float64)
+    people = rows_of_people(identities).values()
+    return np.array([scores[own[:pictures]].max() for own in people if len(own) >= pictures], dtype=np.float64)
 
 
 # ----------------------------------------------------------------------------

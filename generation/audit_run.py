@@ -9,10 +9,9 @@ import numpy as np
 
 from dnnlib.errors import UserError
 from generation import audit_files
-from generation.audit import Seen, audit
+from generation.audit import Numbers, Seen, audit
 from generation.audit_report import AuditPage, build_page, datasheet_section, verdicts
 from generation.thresholds import Thresholds
-from torch_utils.search import nearest
 
 SAME_PICTURE = 0.9999  # held-out pictures this near to a real one are in both sets
 
@@ -34,7 +33,7 @@ def run_audit(
         found = audit(synthetic, real, heldout, thresholds, device)
     except ValueError as error:
         raise UserError(f"--real-data: {opened['real_data'].path}: {error}") from error
-    notices = _notices(real, heldout)
+    notices = _notices(found.outside)
     inputs = {**inputs, "thresholds": None if thresholds is None else thresholds.as_dict()}
     figures = audit_files.as_dict(found, synthetic, real, inputs) | {"notices": notices}
     data = AuditPage(found, synthetic, real, opened["data"], opened["real_data"], figures, notices)
@@ -46,11 +45,11 @@ def run_audit(
     return "\n".join([*(f"Warning: {notice}" for notice in notices), *lines, *(f"Wrote {path}" for path in written)])
 
 
-def _notices(real: Seen, heldout: Seen | None) -> list[str]:
-    """What makes the findings worth less."""
-    if heldout is None:
+def _notices(outside: Numbers | None) -> list[str]:
+    """What makes the findings worth less. outside: as of Findings."""
+    if outside is None:
         return ["No held-out people were given (--heldout-data), so membership was not tested."]
-    same = int(np.sum(nearest(heldout.features, real.features)[0] > SAME_PICTURE))
+    same = int(np.sum(outside > SAME_PICTURE))
     if not same:
         return []
-    return [f"{same} of {len(heldout.names)} held-out pictures are among the real ones, too: they are not held out."]
+    return [f"{same} of {len(outside)} held-out pictures are among the real ones, too: they are not held out."]
