@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-import filter as script
 from arcface.backbones import build_backbone
 from arcface.embed import embed_dataset
 from arcface.weights import load_recognition, save_recognition
 from generation.thresholds import load_thresholds
 from metrics import identity
+from tests.filter_runs import run
 from torch_utils.feature_file import FeatureSet, save_features
 from torch_utils.image_tree import PairedTree, encode_png
 
@@ -32,13 +32,6 @@ def files(tmp_path_factory):
     torch.manual_seed(0)
     save_recognition(folder / "rec.safetensors", build_backbone("r10n", 32).eval(), "r10n", 32)
     return folder
-
-
-def run(capsys, *line):
-    with pytest.raises(SystemExit) as ended:
-        script.main([str(word) for word in line])
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out, captured.err
 
 
 def calibrate(files, out, capsys, *more):

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-import filter as script
 from arcface.backbones import build_backbone
 from arcface.embed import embed, embed_dataset, embed_source
 from arcface.weights import load_recognition, save_recognition
 from generation import apply_files
 from generation.thresholds import Thresholds, save_thresholds
+from tests.filter_runs import run
 from torch_utils.feature_file import FeatureSet, save_features
 from torch_utils.image_tree import PairedTree, encode_png
 
@@ -58,13 +58,6 @@ def files(tmp_path_factory):
     save_features(folder / "real.safetensors", embed_dataset(model, PairedTree(folder / "real"), show_progress=False))
     save_thresholds(folder / "t.json", Thresholds(model.fingerprint, 0.95, 0.01, unique=0.8, same=0.9, repeat=0.98))
     return folder
-
-
-def run(capsys, *line):
-    with pytest.raises(SystemExit) as ended:
-        script.main([str(word) for word in line])
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out, captured.err
 
 
 def apply(files, out, capsys, *more, data=None):

@@ -6,21 +6,19 @@ import csv
 import json
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import dataset_tool
-import filter as script
 from arcface.backbones import build_backbone
 from arcface.embed import embed_dataset, embed_source
 from arcface.weights import load_recognition, save_recognition
 from generation import audit_files
 from generation.datasheet import AUDIT_BEGIN, AUDIT_END
-from tests.generation.test_report import CHROMIUM, FLAGS
+from tests.browser import needs_browser, rendered
+from tests.filter_runs import run
 from torch_utils.feature_file import load_features, save_features
 from torch_utils.image_tree import PairedTree, encode_png
 
@@ -53,13 +51,6 @@ def files(tmp_path_factory):
     model = load_recognition(folder / "rec.safetensors")
     save_features(folder / "real.safetensors", embed_dataset(model, PairedTree(folder / "real"), show_progress=False))
     return folder
-
-
-def run(capsys, *line):
-    with pytest.raises(SystemExit) as ended:
-        script.main([str(word) for word in line])
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out, captured.err
 
 
 def audit(files, capsys, *more, **changed):
@@ -188,17 +179,11 @@ def test_hostile_names_are_shown_and_not_obeyed(files, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed to look at the page with")
-@pytest.mark.parametrize(("name", "width"), [("wide", 1280), ("phone", 500)])
-def test_a_browser_renders_the_page(files, tmp_path, capsys, name, width):
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 500], ids=["wide", "phone"])
+def test_a_browser_renders_the_page(files, tmp_path, capsys, width):
     assert audit(files, capsys, "--heldout-data", files / "held", "--outdir", tmp_path / "a")[0] == 0
-    picture, page = tmp_path / f"{name}.png", (tmp_path / "a" / "audit.html").as_uri()
-    assert CHROMIUM is not None
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2400"]
-    subprocess.run([*command, f"--screenshot={picture}", page], check=True, capture_output=True, timeout=60)
-    with Image.open(picture) as image:
-        pixels = np.asarray(image.convert("RGB")).astype(int)
-    assert pixels.shape == (2400, width, 3)
+    pixels = rendered(tmp_path / "a" / "audit.html", tmp_path, width)
     assert np.ptp(pixels[:, -8:], axis=(0, 1)).max() == 0  # nothing sticks out to the right
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100  # and pictures and charts are there
 

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from generation import plots, writers
 from generation.privacy_diversity import Rule
 from generation.summary import ADVICE, RULE_WORDS, table
+from tests.browser import needs_browser, rendered
 from tests.generation import fakes
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-]
 
 
 @pytest.fixture(scope="module")
@@ -105,17 +91,10 @@ def test_the_table_for_the_terminal(run):
     assert re.search(r"identities kept +8$", text, re.M) and re.search(r"refused: repeat +\d+$", text, re.M)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed to look at the report with")
-@pytest.mark.parametrize(("name", "width"), [("wide", 1280), ("phone", 500)])
-def test_a_browser_renders_the_page(run, tmp_path, name, width):
-    picture = tmp_path / f"{name}.png"
-    page = (run[0] / writers.REPORT).as_uri()
-    assert CHROMIUM is not None
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2400"]
-    subprocess.run([*command, f"--screenshot={picture}", page], check=True, capture_output=True, timeout=60)
-    with Image.open(picture) as image:
-        pixels = np.asarray(image.convert("RGB")).astype(int)
-    assert pixels.shape == (2400, width, 3)
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 500], ids=["wide", "phone"])
+def test_a_browser_renders_the_page(run, tmp_path, width):
+    pixels = rendered(run[0] / writers.REPORT, tmp_path, width)
     hero = pixels[:170]
     saturation = hero.max(axis=2) - hero.min(axis=2)
     assert saturation[:, : width // 3].mean() > 20  # visible light on the left
