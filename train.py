@@ -9,20 +9,20 @@ from typing import Any, NamedTuple
 import click
 import torch
 
-from arcface.alignment import Template, frame_between, sight, template_of
-from arcface.backbones import NUM_FEATURES
-from arcface.embed import embed
-from arcface.preprocess import protocol
-from arcface.weights import RecognitionModel, load_recognition
+from arcface.alignment import sight, template_of
+from arcface.weights import load_recognition
 from dnnlib.cli import Command, option
 from dnnlib.errors import UserError
 from dnnlib.files import FolderLock
 from dnnlib.logger import log_to
 from dnnlib.progress import progress
-from metrics.detectors import Detector
+from generation.measuring import Instruments, network_side
+from metrics.detectors import Observer
+from metrics.folder_side import folder_side, tree_sources
 from metrics.measure import SnapshotMetrics, check_metrics
+from metrics.pictures import Side
 from metrics.real import RealPictures
-from metrics.registry import NONE, Fakes, parse_metrics
+from metrics.registry import NONE, parse_metrics
 from torch_utils import distributed
 from torch_utils.backend import set_backend
 from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features, refuse_other_model
@@ -44,8 +44,8 @@ from training.config import (
     build_training_config,
     notices,
 )
-from training.dataset import PairedFaces, share_of_pairs
-from training.draw import draw_pairs
+from training.dataset import PairedFaces
+from training.draw import Drawings
 from training.estimate import estimate
 from training.run_folder import latest_state, open_run_folder, refuse_other_features
 from training.snapshots import load_generator, load_state
@@ -162,9 +162,7 @@ class Plan(NamedTuple):
     name: str  # of a new run, behind its number
     state: Path | None
     metrics: str  # names, or none
-    rec_model: str | None
-    rec_arch: str | None
-    alignment: Template | None  # of the pictures
+    instruments: Instruments  # that metrics look with
     digest: str  # of the pictures' content, where metrics need it
     notes: list[str]  # for the log
 
@@ -186,8 +184,6 @@ def prepare(
     """Checks the inputs, in one process, before anything is made. None: there is nothing to train."""
     wanted = metrics or (DEFAULT_METRICS if rec_model else NONE)
     chosen = parse_metrics(wanted)
-    if chosen and rec_model is None:
-        raise UserError(f"--metrics: {chosen[0].name} needs --rec-model, the recognition model of the features")
     tree = PairedTree(data)
     with progress(tree.names, desc="check", unit="pair") as names:
         summary = check_pairs(tree, names)
@@ -202,7 +198,10 @@ def prepare(
     facts = DatasetFacts(summary.resolution, summary.pairs, feature_set.features.shape[1])
     options = TrainingOptions(gpus=gpus, resume=resume, cuda=_on_gpu(device, dry_run), **rest)
     config = build_training_config(options, facts)
-    notes = [*notices(options), *check_metrics(chosen, len(tree)), *([seen] if seen else [])]
+    instruments = Instruments(rec_model, rec_arch, alignment, config.batch_gpu)
+    real = folder_side(tree_sources(tree), config.batch_gpu)
+    few = check_metrics(chosen, real, None, instruments.open(chosen))
+    notes = [*notices(options), *few, *([seen] if seen else [])]
     if metrics is None and not chosen:
         notes.append("No metrics and no best network: without --rec-model there is nothing to measure with")
     state = latest_state(outdir) if resume == "latest" else Path(resume) if resume else None
@@ -222,9 +221,7 @@ def prepare(
             click.echo(note, err=True)
         return None
     name, digest = f"{Path(data).resolve().stem}-{options.cfg}", tree.content_digest() if chosen else ""
-    return Plan(
-        config, data, path, device, Path(outdir), name, state, wanted, rec_model, rec_arch, alignment, digest, notes
-    )
+    return Plan(config, data, path, device, Path(outdir), name, state, wanted, instruments, digest, notes)
 
 
 def _on_gpu(device: str, dry_run: bool) -> bool:
@@ -236,7 +233,7 @@ def _on_gpu(device: str, dry_run: bool) -> bool:
 def work(plan: Plan, stop: StopSignals) -> None:
     """Trains; called by every process. Rank 0 alone prints and makes files."""
     config, say = plan.config, click.echo if distributed.rank() == 0 else _silent
-    device, dataset, features, model = distributed.everywhere(partial(_open, plan))
+    device, dataset, features, observers = distributed.everywhere(partial(_open, plan))
     keep_freed_memory()
     kernels.prepare(device)
     set_backend(config.allow_tf32, config.cudnn_benchmark)
@@ -262,12 +259,14 @@ def work(plan: Plan, stop: StopSignals) -> None:
             say(f"Settings that differ from those of the state's run: {', '.join(changed)}")
         for note in filter(None, (*plan.notes, trainer.change_of_processes())):
             say(note)
-        aligned = plan.alignment.record() if plan.alignment is not None else {}
+        alignment = plan.instruments.alignment
+        aligned = alignment.record() if alignment is not None else {}
         metadata = {"recognition_model": features.model, "feature_norm": features.norm, **aligned}
-        measured = _metrics(plan, PairedFaces(dataset.tree, features), model, run_dir) if model else None
+        pairs = PairedFaces(dataset.tree, features)
+        measured = _metrics(plan, pairs, observers, run_dir) if plan.metrics != NONE else None
         if measured:
             measured.forget_later(trainer.images_seen)
-            measured.real.stats()  # what cannot be had is better known now than at the first snapshot
+            measured.prepare()
         best_by = measured.best_by if measured else None
         finished = train(trainer, dataset, run_dir, metadata, measured, best_by, stop)
         say(
@@ -281,32 +280,26 @@ def _silent(text: str) -> None:
     pass
 
 
-def _open(plan: Plan) -> tuple[torch.device, PairedFaces, FeatureSet, RecognitionModel | None]:
+def _open(plan: Plan) -> tuple[torch.device, PairedFaces, FeatureSet, dict[str, Observer]]:
     """This process's device and its view of the inputs, which `prepare` has checked."""
     features = load_features(plan.features)
     config = plan.config
     dataset = PairedFaces(PairedTree(plan.data), features, config.mirror, config.subset, config.seed)
     device = distributed.pick_device(plan.device)
-    wanted = plan.rec_model if plan.metrics != NONE else None
-    model = load_recognition(wanted, device, plan.rec_arch) if wanted else None
-    return device, dataset, features, model
+    return device, dataset, features, plan.instruments.open(parse_metrics(plan.metrics), device)
 
 
-def _metrics(plan: Plan, pairs: PairedFaces, model: RecognitionModel, run_dir: Path) -> SnapshotMetrics:
-    """--metrics of each snapshot: each process draws and embeds its share; all real pairs count, none mirrored."""
-    world, rank = distributed.world_size(), distributed.rank()
-    config, batch = plan.config, plan.config.batch_gpu
-    resize = protocol(model.input_size, model.color_order, frame_between(plan.alignment, model.alignment))
-    look = partial(embed, model, alignment=plan.alignment)
-    detector = Detector("arcface", model.arch, model.fingerprint, resize, NUM_FEATURES, look)
-    reals = partial(share_of_pairs, pairs, batch, rank, world, config.workers)
+def _metrics(plan: Plan, pairs: PairedFaces, observers: dict[str, Observer], run_dir: Path) -> SnapshotMetrics:
+    """--metrics of each snapshot: each process draws and looks at its share; all real pairs count, none mirrored."""
+    config, device = plan.config, distributed.pick_device(plan.device)
 
-    def fakes_of(snapshot: Path) -> Fakes:
-        generator = load_generator(snapshot, model.device)
-        return lambda number: draw_pairs(generator, pairs.features, range(rank, number, world), config.seed, batch)
+    def fake_of(snapshot: Path) -> Side:
+        generator = load_generator(snapshot, device)
+        return network_side(Drawings(generator, pairs.features, config.seed, config.batch_gpu))
 
-    real = RealPictures(plan.digest, len(pairs), reals, detector)
-    return SnapshotMetrics(parse_metrics(plan.metrics), real, fakes_of, run_dir, config.seed)
+    real = folder_side(tree_sources(pairs.tree), config.batch_gpu, config.workers, digest=plan.digest)
+    metrics = parse_metrics(plan.metrics)
+    return SnapshotMetrics(metrics, RealPictures(real, observers), fake_of, run_dir, config.seed, device)
 
 
 def _load_weights(trainer: Trainer, plan: Plan) -> list[str]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from arcface.alignment import Template, frame_between, template_of
 from arcface.preprocess import Frame, normalise, resize
@@ -23,7 +23,7 @@ from dnnlib.progress import progress
 from torch_utils.feature_file import FeatureSet
 from torch_utils.image_tree import PairedTree
 from torch_utils.picture_source import Pictures, TreePictures
-from torch_utils.readers import loader_options, lost_reader_named
+from torch_utils.readers import lost_reader_named, made_in_order
 
 Picture = np.ndarray | torch.Tensor
 MOST_WORKERS = 8  # by default; a GPU's worth of 112x112 pictures
@@ -120,22 +120,18 @@ def _stacked(pictures: list[torch.Tensor]) -> torch.Tensor:
 # Pictures on disk.
 
 
-class _Batches(Dataset):
-    """Batch i of a source's pictures at the network's size; the user's mistake comes as a value, because DataLoader
-    would wrap an exception in a traceback of many lines."""
+@dataclass(frozen=True)
+class _Batches:
+    """Batch i of a source's pictures at the network's size."""
 
-    def __init__(self, source: Pictures, size: int, frame: Frame | None, batch_size: int) -> None:
-        self.source, self.size, self.frame, self.batch_size = source, size, frame, batch_size
+    source: Pictures
+    size: int
+    frame: Frame | None
+    batch_size: int
 
-    def __len__(self) -> int:
-        return -(-len(self.source) // self.batch_size)
-
-    def __getitem__(self, number: int) -> torch.Tensor | UserError:
+    def __call__(self, number: int) -> torch.Tensor:
         indices = range(number * self.batch_size, min((number + 1) * self.batch_size, len(self.source)))
-        try:
-            return _stacked([_fitted(self._square(index), self.size, self.frame) for index in indices])
-        except UserError as error:
-            return UserError(str(error))
+        return _stacked([_fitted(self._square(index), self.size, self.frame) for index in indices])
 
     def _square(self, index: int) -> np.ndarray:
         picture = self.source.decode(index)
@@ -174,25 +170,16 @@ def embed_source(
     Raises:
         UserError: a picture that cannot be read, by name, or a reading process that was killed.
     """
-    batches = _Batches(source, model.input_size, frame_between(alignment, model.alignment), batch_size)
-    count = min(default_workers() if workers is None else workers, len(batches))
+    frame = frame_between(alignment, model.alignment)
+    make: Callable[[int], torch.Tensor] = _Batches(source, model.input_size, frame, batch_size)
+    count, workers = -(-len(source) // batch_size), default_workers() if workers is None else workers
     pinned = model.device.type == "cuda"
-    loader = DataLoader(batches, batch_size=None, pin_memory=pinned, **loader_options(count, prefetch=2))
 
     def work() -> np.ndarray:
-        with contextlib.closing(_read(loader)) as read:
-            return _embed_batches(model, read, len(batches), flip, show_progress)
+        with contextlib.closing(made_in_order(make, count, workers, pinned=pinned)) as made:
+            return _embed_batches(model, made, count, flip, show_progress)
 
     return lost_reader_named(work)
-
-
-def _read(loader: DataLoader) -> Generator[torch.Tensor, None, None]:
-    """The loader's batches. Its processes end with this generator, whatever ends it: left to the garbage collector,
-    they would be waited for in vain."""
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise UserError(str(batch))
-        yield batch
 
 
 # ----------------------------------------------------------------------------

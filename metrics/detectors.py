@@ -1,36 +1,49 @@
-"""What looks at the pictures: a feature extractor as a function, with what a result must say about it."""
+"""What looks at the pictures: functions, with what a result must say about them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from metrics.feature_stats import FeatureStats
-
-Pictures = Mapping[str, torch.Tensor]  # spectrum -> uint8 [N, C, H, W], C 3 or 1
+from metrics.pictures import PAIRS, Pictures, Rows
 
 
 class Detector(NamedTuple):
-    """A feature extractor.
+    """A network that looks at pictures of one spectrum.
 
-    kind: what metrics ask for ('arcface'). name: its architecture. sha256: of its weights, or the fingerprint that
-    stands for it. resize: the protocol by which pictures are brought to its size. dim: numbers in a feature.
-    features: uint8 [N, C, H, W], C 1 or 3 -> float [N, dim].
+    kind: what metrics ask for ('inception', 'arcface'). name: its architecture. sha256: of its weights, or the
+    fingerprint that stands for it. resize: the protocol by which pictures are brought to its size. look: uint8
+    [N, C, H, W], C 1 or 3 -> rows by name, of which 'features' [N, D] are what distances are measured between.
     """
 
     kind: str
     name: str
     sha256: str
     resize: str
-    dim: int
-    features: Callable[[torch.Tensor], np.ndarray]
+    look: Callable[[torch.Tensor], Rows]
 
 
-def stats_of(pairs: Iterable[Pictures], detector: Detector, spectra: Iterable[str]) -> dict[str, FeatureStats]:
-    """Statistics of the features of each spectrum's pictures, each of them read once."""
-    stats = {spectrum: FeatureStats.empty(detector.dim) for spectrum in spectra}
-    for pictures in pairs:
-        for spectrum, found in stats.items():
-            found.append(detector.features(pictures[spectrum]))
-    return stats
+class Observer(NamedTuple):
+    """What turns a batch of a stream into rows; the other fields as a Detector has them ('': it has no weights)."""
+
+    kind: str
+    name: str
+    sha256: str
+    resize: str
+    observe: Callable[[Pictures], Rows]
+    stream: str = PAIRS
+
+
+def observer_of(detector: Detector) -> Observer:
+    """A detector that looks at each spectrum: rows such as 'vis/features'."""
+
+    def observe(pictures: Pictures) -> Rows:
+        return {
+            f"{spectrum}/{name}": rows
+            for spectrum, images in pictures.items()
+            for name, rows in detector.look(images).items()
+        }
+
+    return Observer(detector.kind, detector.name, detector.sha256, detector.resize, observe)

@@ -7,12 +7,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.detectors import stats_of
 from metrics.feature_stats import FeatureStats
-from metrics.real import RealPictures
-from metrics.registry import Fakes, register
-from torch_utils import distributed
-from torch_utils.spectra import SPECTRA
+from metrics.registry import Result, Setting, register
+from metrics.rows import Seen
+
+FEWEST_PICTURES = 2048  # the distance of fewer pictures is known to be biased (PAIN_POINTS row 9)
 
 
 def frechet_distance(first: FeatureStats, second: FeatureStats) -> float:
@@ -38,12 +37,21 @@ def _factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     return vectors * np.sqrt(values.clip(min=0))
 
 
-@register("fd_arcface{N}", detector="arcface", higher_is_better=False)
-def feature_distance(real: RealPictures, fakes: Fakes, num_fake: int) -> dict[str, float]:
-    """Frechet distance of `num_fake` drawn pictures to all real ones, by spectrum."""
-    ours = real.stats()
-    values = {}
-    for spectrum, own in stats_of(fakes(num_fake), real.detector, SPECTRA).items():
-        drawn = own.summed()
-        values[spectrum] = frechet_distance(ours[spectrum], drawn) if distributed.rank() == 0 else 0.0
-    return values
+def _between(kind: str, real: Seen, fake: Seen) -> list[Result]:
+    """By spectrum."""
+    ours, theirs = real.stats[kind], fake.stats[kind]
+    return [Result(spectrum, frechet_distance(ours[spectrum], theirs[spectrum])) for spectrum in theirs]
+
+
+@register(
+    "fid{N}", "fid{N}_full", needs=("inception",), statistics=True, higher_is_better=False, fewest=FEWEST_PICTURES
+)
+def fid(real: Seen, fake: Seen, setting: Setting) -> list[Result]:
+    """Frechet Inception distance of the drawn pictures to all real ones (Heusel et al. 2017)."""
+    return _between("inception", real, fake)
+
+
+@register("fd_arcface{N}", needs=("arcface",), statistics=True, higher_is_better=False, fewest=FEWEST_PICTURES)
+def fd_arcface(real: Seen, fake: Seen, setting: Setting) -> list[Result]:
+    """The same on a recognition model's features."""
+    return _between("arcface", real, fake)

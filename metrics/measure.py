@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +15,156 @@ from tqdm import tqdm
 
 from dnnlib.errors import UserError
 from dnnlib.files import append_line, keep_lines
+from metrics.detectors import Observer
+from metrics.pictures import Rows, Side
 from metrics.real import RealPictures
-from metrics.registry import FEWEST_PICTURES, Fakes, Metric
+from metrics.registry import Metric, Result, Setting
+from metrics.rows import Seen, brought_together, collect, stats_of
 from torch_utils import distributed
 
 METRICS_FILE = "metrics.jsonl"
 
 
-def check_metrics(metrics: Sequence[Metric], num_real: int, option: str = "--metrics") -> list[str]:
-    """Warnings about numbers of pictures. Raises UserError where a metric cannot be had of that many real ones."""
+# ----------------------------------------------------------------------------
+# Before any work.
+
+
+def check_metrics(
+    metrics: Sequence[Metric],
+    real: Side,
+    fake: Side | None,
+    observers: Mapping[str, Observer],
+    option: str = "--metrics",
+) -> list[str]:
+    """Warnings about numbers of pictures. Raises UserError where a metric cannot be had of what there is.
+
+    fake: None: a network draws them, with conditions and all streams.
+    """
     warnings = []
+    assert real.number is not None
     for metric in metrics:
-        num_fake = metric.num_fake(num_real)
-        if min(num_real, num_fake) < 2:
-            raise UserError(f"{option}: {metric.name}: {num_real} real picture has no statistics; two are the least")
-        if min(num_real, num_fake) < FEWEST_PICTURES:
+        family, there_are = metric.family, None if fake is None else fake.number
+        num_fake = metric.num_fake(real.number, there_are)
+        if there_are is not None and num_fake > there_are:
+            raise UserError(f"{option}: {metric.name}: there are {there_are} drawn pairs; at most so many can be asked")
+        if num_fake < family.least or (family.real and real.number < family.least):
+            count = f"{real.number} real and {num_fake} drawn"
+            raise UserError(f"{option}: {metric.name}: {count} pictures; {family.least} of each are the least")
+        streams = {observers[kind].stream for kind in family.needs}
+        if fake is not None and (family.conditions or not streams <= fake.streams.keys()):
+            raise UserError(f"{option}: {metric.name}: asks a network, and pictures are no network; use --gen-model")
+        if min(num_fake, real.number) < family.fewest:
             warnings.append(
-                f"Warning: {metric.name}: {num_real} real and {num_fake} drawn pictures, under {FEWEST_PICTURES}: the "
+                f"Warning: {metric.name}: {real.number} real and {num_fake} drawn pictures, under {family.fewest}: the "
                 "value is too high, and to be compared only with values of the same numbers"
             )
     return warnings
 
 
-def measure(metrics: Sequence[Metric], real: RealPictures, fakes: Fakes, seed: int) -> Iterator[dict[str, Any]]:
-    """A line for each metric and spectrum, with all that is needed to repeat it, the same in every process.
+# ----------------------------------------------------------------------------
+# The measuring.
 
-    fakes: see registry.Fakes. seed: of the drawn pictures.
+
+def measure(
+    metrics: Sequence[Metric], real: RealPictures, fake: Side, seed: int, device: torch.device | str = "cpu"
+) -> Iterator[dict[str, Any]]:
+    """A line for each metric, spectrum and figure, with all that is needed to repeat it, the same in every process.
+
+    Each picture is drawn once and shown to every detector. `seconds` are those of a metric's own computation and of
+    the looking, which all metrics share. seed: of the drawn pictures, and of what a metric chooses among them.
     """
+    began = time.perf_counter()
+    numbers = {metric.name: metric.num_fake(real.number, fake.number) for metric in metrics}
+    looked = _look(metrics, fake, real.observers, numbers)
+    whole = {kind: brought_together(looked[kind]) for kind in _kinds(metrics, statistics=False)}
+    shared, setting = time.perf_counter() - began, Setting(seed, torch.device(device))
     for metric in metrics:
-        began = time.perf_counter()
-        num_fake = metric.num_fake(real.number)
-        own = metric.family.compute(real, fakes, num_fake)
-        parts = torch.tensor(list(own.values()), dtype=torch.float64)
-        values = distributed.all_reduce_sum(parts).tolist()
-        seconds = time.perf_counter() - began
-        for spectrum, value in zip(own, values, strict=True):
-            yield {
-                "metric": metric.name,
-                "spectrum": spectrum,
-                "value": value,
-                "num_real": real.number,
-                "num_fake": num_fake,
-                "detector": real.detector.name,
-                "detector_sha256": real.detector.sha256,
-                "resize": real.detector.resize,
-                "seed": seed,
-                "seconds": round(seconds, 3),
-            }
+        began, family, number = time.perf_counter(), metric.family, numbers[metric.name]
+        theirs = _drawn(metric, fake, looked, whole, real.observers, number)
+        ours = _real(metric, real)
+        results = distributed.from_rank_zero(partial(family.compute, ours, theirs, setting))
+        seconds = round(shared + time.perf_counter() - began, 3)
+        for result in results:
+            yield _line(metric, result, real, number, seed, seconds)
+
+
+def _kinds(metrics: Sequence[Metric], statistics: bool) -> list[str]:
+    """Kinds of observers whose statistics, or else rows, are needed."""
+    return sorted({kind for one in metrics if one.family.statistics == statistics for kind in one.family.needs})
+
+
+def _look(
+    metrics: Sequence[Metric], fake: Side, observers: Mapping[str, Observer], numbers: Mapping[str, int]
+) -> dict[str, Rows]:
+    """This process's rows of the drawn pictures, by kind: one pass over each stream."""
+    most = {kind: max(numbers[one.name] for one in metrics if kind in one.family.needs) for kind in _all_kinds(metrics)}
+    found: dict[str, Rows] = {}
+    for stream in dict.fromkeys(observers[kind].stream for kind in most):
+        own = [observers[kind] for kind in most if observers[kind].stream == stream]
+        number = max(most[observer.kind] for observer in own)
+        found |= collect(fake.streams[stream].batches(number), own)
+    return found
+
+
+def _all_kinds(metrics: Sequence[Metric]) -> list[str]:
+    return sorted({kind for metric in metrics for kind in metric.family.needs})
+
+
+def _drawn(
+    metric: Metric,
+    fake: Side,
+    looked: Mapping[str, Rows],
+    whole: Mapping[str, Rows],
+    observers: Mapping[str, Observer],
+    number: int,
+) -> Seen:
+    if metric.family.statistics:
+        return Seen(number, stats={kind: stats_of(looked[kind], number, fake.spectra) for kind in metric.family.needs})
+    rows = {
+        kind: {name: values[: fake.streams[observers[kind].stream].items(number)] for name, values in found.items()}
+        for kind, found in whole.items()
+        if kind in metric.family.needs
+    }
+    return Seen(number, rows=rows, labels=fake.labels(number) if distributed.rank() == 0 else {})
+
+
+def _real(metric: Metric, real: RealPictures) -> Seen:
+    family = metric.family
+    if not family.real:
+        return Seen(real.number)
+    needs = family.needs
+    return real.seen(needs if family.statistics else (), () if family.statistics else needs, not family.statistics)
+
+
+def looked_with(metric: Metric, observers: Mapping[str, Observer]) -> dict[str, str]:
+    """What a line says of the detectors of a metric."""
+    own = [observers[kind] for kind in metric.family.needs]
+    return {
+        "detector": "+".join(observer.name for observer in own),
+        "detector_sha256": "+".join(observer.sha256 for observer in own),
+        "resize": "+".join(observer.resize for observer in own),
+    }
+
+
+def _line(
+    metric: Metric, result: Result, real: RealPictures, num_fake: int, seed: int, seconds: float
+) -> dict[str, Any]:
+    assert result.part in metric.family.parts, f"{metric.name} names no part {result.part!r}"
+    return {
+        "metric": metric.name_of(result.part),
+        "spectrum": result.spectrum,
+        "value": result.value,
+        **({} if result.sd is None else {"sd": result.sd}),
+        "num_real": real.number,
+        "num_fake": num_fake,
+        **looked_with(metric, real.observers),
+        "seed": seed,
+        "seconds": seconds,
+    }
+
+
+# ----------------------------------------------------------------------------
+# While a network trains.
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -76,22 +180,28 @@ def geometric_mean(values: Sequence[float]) -> float:
 class SnapshotMetrics:
     """Measures each network snapshot of a training run (training_loop.SnapshotCallback).
 
-    fakes_of: a network snapshot's path -> its drawn pictures. run_dir: gets metrics.jsonl.
+    fake_of: a network snapshot's path -> its drawn pictures. run_dir: gets metrics.jsonl.
     """
 
     metrics: Sequence[Metric]
     real: RealPictures
-    fakes_of: Callable[[Path], Fakes]
+    fake_of: Callable[[Path], Side]
     run_dir: Path
     seed: int
+    device: torch.device
+
+    def prepare(self) -> None:
+        """Looks at the real pictures: what cannot be had is better known now than at the first snapshot."""
+        for metric in self.metrics:
+            _real(metric, self.real)
 
     def __call__(self, snapshot: Path, images_seen: int) -> dict[str, float]:
         """Values by name: `metric/spectrum` for each, and `metric` for all spectra together. Every process calls."""
         values: dict[str, float] = {}
-        by_metric: dict[str, list[float]] = {metric.name: [] for metric in self.metrics}
-        for line in measure(self.metrics, self.real, self.fakes_of(snapshot), self.seed):
+        by_metric: dict[str, list[float]] = {}
+        for line in measure(self.metrics, self.real, self.fake_of(snapshot), self.seed, self.device):
             values[f"{line['metric']}/{line['spectrum']}"] = line["value"]
-            by_metric[line["metric"]].append(line["value"])
+            by_metric.setdefault(line["metric"], []).append(line["value"])
             if distributed.rank() == 0:
                 seen = {"snapshot": snapshot.name, "images_seen": images_seen}
                 append_line(self.run_dir / METRICS_FILE, {**line, **seen})
@@ -108,4 +218,5 @@ class SnapshotMetrics:
     @property
     def best_by(self) -> tuple[str, bool] | None:
         """The value that decides about the best network, and whether higher is better: the first metric's."""
-        return (self.metrics[0].name, self.metrics[0].family.higher_is_better) if self.metrics else None
+        first = self.metrics[0] if self.metrics else None
+        return None if first is None else (first.figures[0], first.family.higher_is_better)

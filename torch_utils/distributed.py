@@ -137,6 +137,15 @@ def gathered(value: T) -> list[T]:
     return values
 
 
+def gathered_at_first(value: T) -> list[T]:
+    """The `value` of every process, by rank, on rank 0, which alone needs memory for them; elsewhere nothing."""
+    if not is_running():
+        return [value]
+    values: list[Any] | None = [None] * world_size() if rank() == 0 else None
+    dist.gather_object(value, values, dst=0)
+    return values or []
+
+
 # ----------------------------------------------------------------------------
 # Counters: what a process may look at whenever it likes, without waiting for another.
 

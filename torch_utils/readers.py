@@ -1,10 +1,11 @@
 """Processes that read pictures for a DataLoader: how they start, how they end, and what is said when one is lost."""
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeVar
 
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from dnnlib.errors import UserError
 from torch_utils import stop_signals
@@ -38,3 +39,40 @@ def lost_reader_named(work: Callable[[], T]) -> T:
         "--workers: a process that reads pictures was killed, most often because memory ran out; "
         "fewer --workers or a smaller --batch need less"
     )
+
+
+class _Made(Dataset, Generic[T]):
+    """Item i is what `make` makes of i; the user's mistake comes as a value, because DataLoader would wrap an exception
+    in a traceback of many lines."""
+
+    def __init__(self, make: Callable[[int], T], count: int) -> None:
+        self.make, self.count = make, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> T | UserError:
+        try:
+            return self.make(index)
+        except UserError as error:
+            return UserError(str(error))
+
+
+def _as_it_is(item: T) -> T:
+    return item
+
+
+def made_in_order(
+    make: Callable[[int], T], count: int, workers: int, prefetch: int = 2, pinned: bool = False
+) -> Generator[T, None, None]:
+    """make(0), make(1), ..., made by `workers` processes (0: this one). To be closed by whoever stops early: left to
+    the garbage collector, the processes would be waited for in vain.
+
+    pinned: tensors come in memory that a GPU can read. Raises UserError as `make` does.
+    """
+    options = loader_options(min(workers, count), prefetch)
+    loader = DataLoader(_Made(make, count), batch_size=None, collate_fn=_as_it_is, pin_memory=pinned, **options)
+    for item in loader:
+        if isinstance(item, UserError):
+            raise UserError(str(item))
+        yield item

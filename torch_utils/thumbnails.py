@@ -8,17 +8,15 @@ mean (`correlated`), which neither brightness nor contrast changes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
-from dnnlib.errors import UserError
 from dnnlib.progress import progress
 from torch_utils.picture_source import Pictures
-from torch_utils.readers import loader_options, lost_reader_named
+from torch_utils.readers import lost_reader_named, made_in_order
 
 SIDE = 16
 BATCH = 64
@@ -31,12 +29,11 @@ def thumbnails(source: Pictures, workers: int = 0, show: bool = False) -> Thumbn
 
     Raises UserError for a picture that cannot be read, by name.
     """
-    batches = _Batches(source)
-    loader = DataLoader(batches, batch_size=None, **loader_options(min(workers, len(batches)), prefetch=2))
+    count = -(-len(source) // BATCH)
 
     def work() -> list[Thumbnails]:
-        with contextlib.closing(_read(loader)) as read:
-            return list(progress(read, desc="pixels", total=len(batches), unit="batch", show=show))
+        with contextlib.closing(made_in_order(partial(_batch, source), count, workers)) as made:
+            return list(progress(made, desc="pixels", total=count, unit="batch", show=show))
 
     found = lost_reader_named(work)
     return np.concatenate(found) if found else np.zeros((0, SIDE * SIDE), dtype=np.uint8)
@@ -62,26 +59,6 @@ def correlated(rows: Thumbnails) -> NDArray[np.float32]:
     return values
 
 
-class _Batches(Dataset):
-    """Batch i of a source's thumbnails; the user's mistake comes as a value, not through DataLoader's traceback."""
-
-    def __init__(self, source: Pictures) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return -(-len(self.source) // BATCH)
-
-    def __getitem__(self, number: int) -> Thumbnails | UserError:
-        indices = range(number * BATCH, min((number + 1) * BATCH, len(self.source)))
-        try:
-            return np.stack([thumbnail(self.source.decode(index)) for index in indices])
-        except UserError as error:
-            return UserError(str(error))
-
-
-def _read(loader: DataLoader) -> Generator[Thumbnails, None, None]:
-    """The loader's batches; its processes end with this generator."""
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise UserError(str(batch))
-        yield np.asarray(batch)
+def _batch(source: Pictures, number: int) -> Thumbnails:
+    indices = range(number * BATCH, min((number + 1) * BATCH, len(source)))
+    return np.stack([thumbnail(source.decode(index)) for index in indices])

@@ -83,14 +83,6 @@ def endless_batches(
     yield from _loader(dataset, batch, EndlessSampler(len(dataset), seed, rank, world_size, start), workers)
 
 
-def share_of_pairs(
-    dataset: PairedFaces, batch: int, rank: int = 0, world_size: int = 1, workers: int = 0
-) -> Iterator[dict[str, torch.Tensor]]:
-    """This process's share of all pairs, once, in order: {spectrum: uint8 [N, C, H, W]} with N at most `batch`."""
-    for images, _ in _loader(dataset, batch, range(rank, len(dataset), world_size), workers):
-        yield images
-
-
 def _loader(dataset: PairedFaces, batch: int, sampler: Iterable[int], workers: int) -> DataLoader:
     options = loader_options(workers, prefetch=2)
     return DataLoader(dataset, batch, sampler=sampler, persistent_workers=workers > 0, **options)

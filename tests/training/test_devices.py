@@ -9,7 +9,7 @@ from torch_utils import distributed
 from training import augment
 from training.augment_geometry import warp
 from training.config import DatasetFacts, TrainingOptions, build_training_config
-from training.draw import draw_pairs
+from training.draw import Drawings
 from training.trainer import Trainer
 
 
@@ -37,7 +37,8 @@ def test_an_iteration_stays_on_its_device(native: bool, monkeypatch: pytest.Monk
         trainer = Trainer(config, META)
         for _ in range(5):
             trainer.step((images, torch.zeros([4, 8])), torch.zeros([10, 8], device=META))
-        list(draw_pairs(trainer.ema.averaged, np.zeros([10, 8], dtype=np.float32), range(3), seed=0, batch=2))
+        drawings = Drawings(trainer.ema.averaged, np.zeros([10, 8], dtype=np.float32), seed=0, batch=2)
+        list(drawings.pairs(range(3))), list(drawings.groups(range(2), 3)), list(drawings.path(range(3), 1e-4))
     assert len(steps) == 5 * 2 + 2 + 1 and all(steps)  # main phases, path length, R1
     held = (value for part in trainer._stateful().values() for value in part.state_dict().values())
     assert {tensor.device for tensor in held if isinstance(tensor, torch.Tensor)} == {META}

@@ -2,13 +2,11 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from training.config import TrainingConfig
-from training.dataset import PairedFaces, share_of_pairs
-from training.draw import draw_pairs
+from training.dataset import PairedFaces
 from training.monitor import CONDITIONS, LATENTS, DiversityWatch, diversity, real_diversity, scalars
 from training.trainer import Trainer
 
@@ -82,28 +80,3 @@ def test_an_untrained_network_has_not_collapsed(config: TrainingConfig, dataset:
     values = scalars(seen)
     assert values.keys() == {"diversity/vis", "diversity/nir", "diversity/across_vis", "diversity/across_nir"}
     assert all(0 < value <= 2 for value in values.values())
-
-
-# ----------------------------------------------------------------------------
-# What metrics look at.
-
-
-def test_drawings_depend_on_their_number_alone(config: TrainingConfig, dataset: PairedFaces) -> None:
-    generator = Trainer(config, CPU).ema.averaged
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    whole = next(draw_pairs(generator, dataset.features, range(10), seed=1, batch=10))
-    odd = [part["vis"] for part in draw_pairs(generator, dataset.features, range(1, 10, 2), seed=1, batch=2)]
-    assert [len(part) for part in odd] == [2, 2, 1] and torch.equal(torch.get_rng_state(), before)
-    assert (torch.cat(odd).int() - whole["vis"][1::2].int()).abs().max() <= 1
-    other = next(draw_pairs(generator, dataset.features, range(10), seed=2, batch=10))
-    assert not torch.equal(other["nir"], whole["nir"]) and whole["nir"].dtype == torch.uint8
-
-
-def test_shares_of_pairs_are_the_whole(dataset: PairedFaces) -> None:
-    shares = [list(share_of_pairs(dataset, 5, rank, 3)) for rank in range(3)]
-    assert [len(batch["vis"]) for batch in shares[0]] == [5, 3]
-    for name in ("vis", "nir"):
-        parts = [torch.cat([batch[name] for batch in share]) for share in shares]
-        together = torch.stack(parts, dim=1).flatten(0, 1)
-        assert np.array_equal(together, torch.stack([dataset[index][0][name] for index in range(len(dataset))]))

@@ -1,0 +1,258 @@
+"""Command line: measures pictures, of a network or on disk, against a real dataset. Wiring only; the work is in
+metrics/, and generation/measuring.py brings the networks."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+import torch
+
+from arcface.alignment import Template, sight, template_of
+from arcface.embed import default_workers
+from arcface.weights import load_recognition
+from dnnlib.cli import Command, option
+from dnnlib.errors import UserError
+from dnnlib.files import append_line, check_place, read_lines, sha256_file
+from generation import networks
+from generation.measuring import ARCFACE, Instruments, network_side
+from metrics.folder_side import Sources, folder_side, inspect
+from metrics.measure import METRICS_FILE, check_metrics, looked_with, measure
+from metrics.pictures import Side
+from metrics.real import RealPictures
+from metrics.registry import Metric, detectors_of, parse_metrics
+from torch_utils import distributed
+from torch_utils.description import read_description
+from torch_utils.feature_file import FILE_NAME, load_features, refuse_other_model
+from torch_utils.launch import find_world, launch
+from torch_utils.memory import keep_freed_memory
+from torch_utils.picture_source import open_pictures, open_spectra
+from torch_utils.spectra import SPECTRA
+from torch_utils.stop_signals import StopSignals
+from training.draw import Drawings
+from training.snapshots import load_generator
+
+BOTH = "vis+nir"
+
+
+@click.command(cls=Command)
+@option("--gen-model", metavar="FILE", help="The network whose pictures are measured: a snapshot or a released .pkl.")
+@option("--fake", metavar="PATH", help="Or pictures that are there: a dataset as generate_dataset.py writes it.")
+@option("--data", "--data-folder", required=True, metavar="PATH", help="The real pictures to compare with.")
+@option("--metrics", default="fd_arcface,kd_arcface", metavar="LIST", help="What to measure, with commas between.")
+@option("--rec-model", metavar="FILE", help="Recognition model, for the metrics that look with one.")
+@option("--rec-arch", metavar="NAME", help="Its architecture, where the weights' shapes leave it open.")
+@option(
+    "--features",
+    metavar="FILE",
+    help=f"Identity features that a network's conditions are drawn from. [default: DATA/{FILE_NAME}]",
+)
+@option("--spectra", type=click.Choice([BOTH, *SPECTRA]), default=BOTH, help="Pictures to measure.")
+@option("--truncation", type=float, default=1.0, help="Truncation psi of a network's styles; 1 does not truncate.")
+@option("--noise-mode", type=click.Choice(["const", "none"]), default="const", help="A network's noise inputs.")
+@option("--out", metavar="FILE", help=f"Gets a line a result. [default: {METRICS_FILE} beside what is measured]")
+@option("--overwrite", is_flag=True, help="Measure again what --out holds already, and append.")
+@option("--batch", type=click.IntRange(1), default=32, help="Pictures at a time; it changes the speed only.")
+@option("--workers", type=click.IntRange(0), help="Processes that read pictures. [default: one a processor, 8 at most]")
+@option("--gpus", type=int, help="Processes, each on a GPU of its own. [default: 1, or what torchrun has started]")
+@option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
+@option("--seed", type=int, default=0, help="Of what is drawn.")
+def main(gpus: int | None, **options: Any) -> None:
+    """Measure pictures of both spectra: quality, and whether pairs and people are what they should be.
+
+    Prints a line for each metric and spectrum, and appends it with all that is needed to repeat it to metrics.jsonl.
+    What is recorded there already is not measured again.
+    """
+    world = find_world(gpus, options["device"])
+    launch(world, partial(prepare, options), work)
+
+
+class Plan(NamedTuple):
+    """What all processes must know to do the same work, checked."""
+
+    options: dict[str, Any]
+    metrics: list[Metric]  # that are not recorded yet
+    instruments: Instruments
+    digest: str  # of the real pictures
+    out: Path
+    constants: dict[str, Any]  # of each line
+
+
+def prepare(options: dict[str, Any]) -> Plan | None:
+    """Checks the inputs, in one process. None: all is measured already."""
+    metrics = parse_metrics(options["metrics"])
+    if (options["gen_model"] is None) == (options["fake"] is None):
+        raise UserError("--gen-model: one of --gen-model, a network, and --fake, pictures, is needed")
+    sources = sources_of(options["data"], options["spectra"])
+    alignment = template_of(read_description(Path(options["data"]), "--data"))
+    instruments = Instruments(options["rec_model"], options["rec_arch"], alignment, options["batch"])
+    observers = instruments.open(metrics)
+    workers = default_workers() if options["workers"] is None else options["workers"]
+    pixels, digest = inspect(sources, workers)
+    fake, of_fake = (
+        check_network(options, alignment, pixels, metrics)
+        if options["fake"] is None
+        else check_pictures(options, alignment, pixels, workers)
+    )
+    real = folder_side(sources, options["batch"])
+    for warning in check_metrics(metrics, real, fake, observers):
+        click.echo(warning, err=True)
+    if ARCFACE in observers and options["rec_model"] is not None:
+        seen = sight(alignment, load_recognition(options["rec_model"], arch=options["rec_arch"]).alignment)
+        if seen:
+            click.echo(seen, err=True)
+    constants = {**of_fake, "data": options["data"], "data_digest": digest}
+    out = Path(options["out"]) if options["out"] else default_out(options)
+    check_place(out, "--out")
+    missing = metrics if options["overwrite"] else not_recorded(metrics, out, constants, options["seed"], observers)
+    if not missing:
+        show([line for line in recorded(out, constants, options["seed"]) if line["metric"] in names_of(metrics)])
+        click.echo(f"All is recorded in {out} already; --overwrite measures again", err=True)
+        return None
+    return Plan({**options, "workers": workers}, missing, instruments, digest, out, constants)
+
+
+def work(plan: Plan, stop: StopSignals) -> None:
+    """Measures; called by every process. Rank 0 alone prints and writes."""
+    keep_freed_memory()
+    options = plan.options
+    device = distributed.everywhere(partial(distributed.pick_device, options["device"]))
+    networks.prepare(device)
+    observers = distributed.everywhere(partial(plan.instruments.open, plan.metrics, device))
+    sources = distributed.everywhere(partial(sources_of, options["data"], options["spectra"]))
+    real = folder_side(sources, options["batch"], options["workers"], digest=plan.digest)
+    fake = distributed.everywhere(partial(fake_side, options, device))
+    lines = []
+    with contextlib.redirect_stdout(sys.stderr):  # what is told on the way is no result
+        for line in measure(plan.metrics, RealPictures(real, observers), fake, options["seed"], device):
+            lines.append({**line, **plan.constants})
+            if distributed.rank() == 0:
+                append_line(plan.out, lines[-1])
+    if distributed.rank() == 0:
+        show(lines)
+        click.echo(f"Recorded in {plan.out}", err=True)
+
+
+# ----------------------------------------------------------------------------
+# The two sides.
+
+
+def sources_of(path: str, spectra: str, option: str = "--data") -> Sources:
+    """The pictures of the wanted spectra at a path. Raises UserError where they are not there."""
+    if spectra != BOTH:
+        return {spectra: open_pictures(path, spectra, option)}
+    found = open_spectra(path, next(iter(SPECTRA)), option)
+    missing = [name for name in SPECTRA if name not in found]
+    if missing:
+        raise UserError(f"{option}: {path}: no {SPECTRA[missing[0]].folder} pictures; --spectra vis measures one alone")
+    return {name: found[name] for name in SPECTRA}
+
+
+def check_network(
+    options: dict[str, Any], alignment: Template | None, pixels: int, metrics: list[Metric]
+) -> tuple[None, dict[str, Any]]:
+    """Its size, conditions and alignment; and what the record says of it."""
+    where, path = f"--gen-model: {options['gen_model']}", features_path(options)
+    generator, features = load_generator(options["gen_model"]), load_features(path)
+    refuse_other_size(where, generator.resolution, options["data"], pixels)
+    refuse_other_alignment(where, template_of(generator.metadata, where), options["data"], alignment)
+    if features.features.shape[1] != generator.c_dim:
+        raise UserError(f"--features: {path}: {features.features.shape[1]} numbers each; {generator.c_dim} are needed")
+    wanted = generator.metadata.get("recognition_model")
+    if wanted not in (None, features.model):
+        raise UserError(f"--features: {path}: of recognition model {features.model}; the network knows {wanted}")
+    if any(metric.family.conditions for metric in metrics) and ARCFACE in detectors_of(metrics):
+        model = load_recognition(options["rec_model"], arch=options["rec_arch"])
+        refuse_other_model(features, f"--features: {path}", model.fingerprint, options["rec_model"])
+    names = ("gen_model", "truncation", "noise_mode")
+    digests = {"gen_model_sha256": sha256_file(options["gen_model"]), "features_sha256": sha256_file(path)}
+    return None, {**{name: options[name] for name in names}, **digests}
+
+
+def check_pictures(
+    options: dict[str, Any], alignment: Template | None, pixels: int, workers: int
+) -> tuple[Side, dict[str, Any]]:
+    """Their size and alignment; and what the record says of them."""
+    path = options["fake"]
+    sources = sources_of(path, options["spectra"], "--fake")
+    own, digest = inspect(sources, workers, "--fake")
+    refuse_other_size(f"--fake: {path}", own, options["data"], pixels)
+    described = template_of(read_description(Path(path), "--fake"))
+    refuse_other_alignment(f"--fake: {path}", described, options["data"], alignment)
+    return folder_side(sources, options["batch"]), {"fake": path, "fake_digest": digest}
+
+
+def refuse_other_size(where: str, own: int, data: str, pixels: int) -> None:
+    if own != pixels:
+        raise UserError(f"{where}: pictures of {own}x{own}, but those of --data {data} are {pixels}x{pixels}")
+
+
+def refuse_other_alignment(where: str, own: Template | None, data: str, alignment: Template | None) -> None:
+    """Distances between pictures that are cut out in another way say nothing (PAIN_POINTS row 10)."""
+    if own is not None and alignment is not None and not np.allclose(own.points, alignment.points, atol=1e-6):
+        raise UserError(f"{where}: its faces are aligned to another template than those of --data {data}")
+
+
+def features_path(options: dict[str, Any]) -> Path:
+    return Path(options["features"]) if options["features"] else Path(options["data"]) / FILE_NAME
+
+
+def fake_side(options: dict[str, Any], device: torch.device) -> Side:
+    """What is measured, in this process."""
+    if options["fake"] is not None:
+        sources = sources_of(options["fake"], options["spectra"], "--fake")
+        return folder_side(sources, options["batch"], options["workers"], options["seed"])
+    generator, features = load_generator(options["gen_model"], device), load_features(features_path(options)).features
+    drawn = [options[name] for name in ("seed", "batch", "truncation", "noise_mode")]
+    spectra = tuple(SPECTRA) if options["spectra"] == BOTH else (options["spectra"],)
+    return network_side(Drawings(generator, features, *drawn), spectra)
+
+
+# ----------------------------------------------------------------------------
+# The record.
+
+
+def default_out(options: dict[str, Any]) -> Path:
+    path = Path(options["gen_model"] or options["fake"])
+    return (path if path.is_dir() else path.parent) / METRICS_FILE
+
+
+def recorded(out: Path, constants: dict[str, Any], seed: int) -> list[dict[str, Any]]:
+    """Lines of the same pictures and settings."""
+    same = {**constants, "seed": seed}
+    lines = read_lines(out) if out.exists() else []
+    return [line for line in lines if all(line.get(key) == value for key, value in same.items())]
+
+
+def not_recorded(
+    metrics: list[Metric], out: Path, constants: dict[str, Any], seed: int, observers: dict[str, Any]
+) -> list[Metric]:
+    """Metrics of which `out` lacks a figure by the same detectors."""
+    lines = recorded(out, constants, seed)
+
+    def there(metric: Metric) -> bool:
+        looked = looked_with(metric, observers)
+        same = {line["metric"] for line in lines if all(line.get(key) == value for key, value in looked.items())}
+        return same >= set(metric.figures)
+
+    return [metric for metric in metrics if not there(metric)]
+
+
+def names_of(metrics: list[Metric]) -> set[str]:
+    return {name for metric in metrics for name in metric.figures}
+
+
+def show(lines: list[dict[str, Any]]) -> None:
+    """A line a result."""
+    for line in lines:
+        spread = f" (sd {line['sd']:.4g})" if line.get("sd") is not None else ""
+        click.echo(f"{line['metric']:28} {line['spectrum']:8} {line['value']:.6g}{spread}")
+
+
+if __name__ == "__main__":
+    main()
