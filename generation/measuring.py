@@ -70,9 +70,10 @@ class Instruments(NamedTuple):
         """The observers of metrics, by kind. Raises UserError for a metric whose detector is missing or broken."""
         detectors: dict[str, Detector] = {}
         for kind, metric in detectors_of(metrics).items():
-            if kind == ARCFACE and self.rec_model is None:
+            if kind != ARCFACE:
+                raise UserError(f"--metrics: {metric} needs --detector, a file with an {kind} network")
+            if self.rec_model is None:
                 raise UserError(f"--metrics: {metric} needs --rec-model, the recognition model of the features")
-            if kind == ARCFACE:
-                model = load_recognition(str(self.rec_model), device, self.rec_arch)
-                detectors[kind] = recognition_detector(model, self.alignment, self.batch)
+            model = load_recognition(self.rec_model, device, self.rec_arch)
+            detectors[kind] = recognition_detector(model, self.alignment, self.batch)
         return build_observers(metrics, detectors)
