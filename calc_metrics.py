@@ -132,6 +132,7 @@ def work(plan: Plan, stop: StopSignals) -> None:
         for line in measure(plan.metrics, RealPictures(real, observers), fake, options["seed"], device):
             lines.append({**line, **plan.constants})
             if distributed.rank() == 0:
+                plan.out.parent.mkdir(parents=True, exist_ok=True)
                 append_line(plan.out, lines[-1])
     if distributed.rank() == 0:
         show(lines)

@@ -306,6 +306,8 @@ def map_side(input_size: int, strides: tuple[int, ...]) -> int:
 
 def initialise(network: nn.Module) -> None:
     """He initialisation (fan out) of the convolutions; the linear layers keep unit gain."""
+    if next(network.parameters()).is_meta:  # to be filled from a file; drawing nothing there costs PyTorch seconds
+        return
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, option_named
 from dnnlib.files import sha256_bytes
 from dnnlib.progress import progress
 from metrics.pictures import GROUP, GROUPS, PAIRS, Pictures, Side, Stream
@@ -31,7 +31,7 @@ def inspect(sources: Sources, workers: int, option: str = "--data") -> tuple[int
     """
     first = next(iter(sources.values()))
     hashes, side = [], 0
-    with contextlib.closing(made_in_order(partial(_facts, sources), len(first), workers, prefetch=8)) as made:
+    with contextlib.closing(made_in_order(partial(_facts, sources, option), len(first), workers, prefetch=8)) as made:
         for index, found in enumerate(progress(made, desc="check", total=len(first), unit="pair")):
             for spectrum, (height, width, digest) in found.items():
                 side = side or height
@@ -47,12 +47,13 @@ def tree_sources(tree: PairedTree) -> Sources:
     return {name: TreePictures(one, name, by_folder=False) for name, one in tree.trees.items()}
 
 
-def _facts(sources: Sources, index: int) -> dict[str, tuple[int, int, str]]:
+def _facts(sources: Sources, option: str, index: int) -> dict[str, tuple[int, int, str]]:
     """(height, width, SHA-256) of picture `index` in each spectrum."""
     found = {}
     for spectrum, source in sources.items():
-        height, width = source.decode(index).shape[:2]
-        found[spectrum] = height, width, sha256_bytes(source.read(index))
+        with option_named(option, source.names[index]):
+            height, width = source.decode(index).shape[:2]
+            found[spectrum] = height, width, sha256_bytes(source.read(index))
     return found
 
 
