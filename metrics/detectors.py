@@ -26,7 +26,10 @@ class Detector(NamedTuple):
 
 
 class Observer(NamedTuple):
-    """What turns a batch of a stream into rows; the other fields as a Detector has them ('': it has no weights)."""
+    """What turns a batch of a stream into rows; the other fields as a Detector has them ('': it has no weights).
+
+    most: so many items, the first, are looked at, for rows that are large; None: all.
+    """
 
     kind: str
     name: str
@@ -34,6 +37,7 @@ class Observer(NamedTuple):
     resize: str
     observe: Callable[[Pictures], Rows]
     stream: str = PAIRS
+    most: int | None = None
 
 
 def observer_of(detector: Detector) -> Observer:

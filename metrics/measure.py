@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,10 @@ def check_metrics(
         if num_fake < family.least or (family.real and real.number < family.least):
             count = f"{real.number} real and {num_fake} drawn"
             raise UserError(f"{option}: {metric.name}: {count} pictures; {family.least} of each are the least")
+        if family.both and len(real.spectra) < 2:
+            raise UserError(
+                f"{option}: {metric.name}: compares the two spectra of a pair, and {real.spectra[0]} is alone"
+            )
         streams = {observers[kind].stream for kind in family.needs}
         if fake is not None and (family.conditions or not streams <= fake.streams.keys()):
             raise UserError(f"{option}: {metric.name}: asks a network, and pictures are no network; use --gen-model")
@@ -140,10 +144,14 @@ def looked_with(metric: Metric, observers: Mapping[str, Observer]) -> dict[str, 
     """What a line says of the detectors of a metric."""
     own = [observers[kind] for kind in metric.family.needs]
     return {
-        "detector": "+".join(observer.name for observer in own),
-        "detector_sha256": "+".join(observer.sha256 for observer in own),
-        "resize": "+".join(observer.resize for observer in own),
+        "detector": _joined(observer.name for observer in own),
+        "detector_sha256": _joined(observer.sha256 for observer in own),
+        "resize": _joined(observer.resize for observer in own),
     }
+
+
+def _joined(words: Iterable[str]) -> str:
+    return "+".join(word for word in words if word)
 
 
 def _line(

@@ -73,7 +73,8 @@ class RealPictures:
             observer = self.observers[kind]
             found = self._cached(ROWS, kind, "", load_rows) if observer.sha256 else None
             if found is None:
-                own = collect(self.side.streams[observer.stream].batches(self.number), [observer])[kind]
+                number = min(self.number, observer.most or self.number)
+                own = collect(self.side.streams[observer.stream].batches(number), [observer])[kind]
                 found = brought_together(own)
                 if observer.sha256:
                     self._keep(ROWS, kind, "", found)

@@ -19,7 +19,7 @@ from dnnlib.errors import UserError
 from metrics.detectors import Detector, Observer, observer_of
 from metrics.rows import Seen
 
-MODULES = ("frechet", "kernel_distance", "precision_recall", "inception_score")  # those that register metrics
+MODULES = ("frechet", "kernel_distance", "precision_recall", "inception_score", "alignment")  # with metrics
 NONE = "none"
 MOST_FAKES = 50_000  # where the name tells no number
 BOTH = "vis-nir"  # the spectrum of what compares one with the other
@@ -49,8 +49,8 @@ class Family(NamedTuple):
 
     needs: kinds of observers whose rows it gets, of the drawn pictures and, with `real`, of the real ones. statistics:
     it gets means and covariances of their features instead, which need no memory. conditions: it needs the features
-    that a network was given. parts: of its figures; the first chooses the best network. least, fewest: below so many
-    pictures there is no value, or one that is known to be biased.
+    that a network was given. both: it compares the two spectra. parts: of its figures; the first chooses the best
+    network. least, fewest: below so many pictures there is no value, or one that is known to be biased.
     """
 
     templates: tuple[str, ...]
@@ -59,6 +59,7 @@ class Family(NamedTuple):
     real: bool
     statistics: bool
     conditions: bool
+    both: bool
     higher_is_better: bool
     parts: tuple[str, ...]
     least: int
@@ -98,6 +99,7 @@ def register(
     real: bool = True,
     statistics: bool = False,
     conditions: bool = False,
+    both: bool = False,
     parts: tuple[str, ...] = ("",),
     least: int = 2,
     fewest: int = 0,
@@ -107,7 +109,9 @@ def register(
 
     def decorate(compute: Compute) -> Compute:
         assert not set(templates) & FAMILIES.keys(), f"{templates[0]} is registered twice"
-        family = Family(templates, compute, needs, real, statistics, conditions, higher_is_better, parts, least, fewest)
+        family = Family(
+            templates, compute, needs, real, statistics, conditions, both, higher_is_better, parts, least, fewest
+        )
         FAMILIES.update(dict.fromkeys(templates, family))
         return compute
 

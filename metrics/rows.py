@@ -37,11 +37,17 @@ class Seen:
 def collect(batches: Iterable[Pictures], observers: Sequence[Observer]) -> dict[str, Rows]:
     """Rows of this process's share by the observers' kind, each batch drawn once."""
     parts: dict[str, dict[str, list[np.ndarray]]] = {observer.kind: {} for observer in observers}
+    wanted = {observer.kind: None if observer.most is None else share_of(observer.most) for observer in observers}
     for pictures in batches:
         for observer in observers:
+            own, most = parts[observer.kind], wanted[observer.kind]
+            if most is not None and own and all(sum(map(len, rows)) >= most for rows in own.values()):
+                continue
             for name, rows in observer.observe(pictures).items():
-                parts[observer.kind].setdefault(name, []).append(np.asarray(rows))
-    return {kind: {name: np.concatenate(rows) for name, rows in found.items()} for kind, found in parts.items()}
+                own.setdefault(name, []).append(np.asarray(rows))
+    return {
+        kind: {name: np.concatenate(rows)[: wanted[kind]] for name, rows in own.items()} for kind, own in parts.items()
+    }
 
 
 def share_of(number: int) -> int:
