@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from dnnlib.cli import Command, option, refuse_others
 from dnnlib.errors import UserError
 from dnnlib.files import FolderLock, check_folder, make_folder
 from reproduction import mini, paper
+from reproduction.claims import judge
 from reproduction.costs import plan_text
 from reproduction.experiment import Experiment
+from reproduction.outcome import REPORT, write
+from reproduction.results import gather
 from reproduction.runner import Asked, Runner, StageFailed
 from reproduction.stages import Record, Stage
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
@@ -77,24 +80,31 @@ def main(scale: str, outdir: str, dry_run: bool, cores: int | None, gpus: int, *
     with contextlib.closing(FolderLock()) as lock, StopSignals().caught() as stop:
         lock.take(folder, "--outdir")
         record.save()
-        runner = Runner(
-            folder,
-            record,
-            stages,
-            slots,
-            threads_of if scale == "mini" else gpus_of,
-            Path(__file__).resolve().parent,
-            stopped=lambda: stop.received is not None,
-            say=lambda line: click.echo(line, err=True),
-        )
         try:
-            runner.run()
+            run(folder, experiment, record, slots, lambda: stop.received is not None)
         except StageFailed as failed:
             click.echo(f"Error: {failed}", err=True)
             sys.exit(failed.status)
         except Asked:
             click.echo("Asked to stop: what is finished is stored; the same command goes on from there", err=True)
             sys.exit(EXIT_REQUEUE)
+
+
+def run(outdir: Path, experiment: Experiment, record: Record, slots: int, stopped: Callable[[], bool]) -> None:
+    """All stages that are not finished, and then what they say."""
+    environment = threads_of if experiment.scale == "mini" else gpus_of
+    scripts = Path(__file__).resolve().parent
+    Runner(outdir, record, experiment.stages(), slots, environment, scripts, stopped=stopped, say=tell).run()
+    results = gather(outdir, experiment, record)
+    claims = judge(results)
+    write(outdir, experiment, results, claims)
+    for claim in claims:
+        click.echo(f"{claim.verdict:16} {claim.claim}")
+    click.echo(f"Report: {outdir / REPORT}")
+
+
+def tell(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def build(scale: str, cores: int | None, gpus: int, options: dict[str, Any]) -> Experiment:

@@ -121,6 +121,42 @@ def histogram(
         return _svg(figure, name)
 
 
+class Bars(NamedTuple):
+    """One colour of a bar chart: a value and its spread (None: not known) for each group."""
+
+    label: str
+    values: Sequence[float]
+    spreads: Sequence[float | None]
+    color: str
+
+
+def bars(groups: Sequence[str], series: Sequence[Bars], name: str, ylabel: str, floor: float = 0.0) -> str:
+    """SVG of grouped bars with their spread as a line, from `floor` upwards; each bar's value stands above it.
+
+    name: as for `histogram`.
+    """
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.add_subplot()
+        width = 0.8 / max(1, len(series))
+        top = floor
+        for number, part in enumerate(series):
+            x = np.arange(len(groups)) + (number - (len(series) - 1) / 2) * width
+            values, spreads = np.asarray(part.values), np.array([spread or 0.0 for spread in part.spreads])
+            axes.bar(x, values - floor, 0.9 * width, bottom=floor, color=COLOR[part.color], alpha=0.75)
+            axes.errorbar(x, values, spreads, fmt="none", ecolor=COLOR["ink"], elinewidth=1.2, capsize=2.5)
+            for place, value, spread in zip(x, values, spreads, strict=True):
+                axes.text(place, value + spread, f"{value:.3g}", ha="center", va="bottom", fontsize=8)
+            top = max([top, *(values + spreads)])
+        axes.set_ylim(floor, floor + 1.12 * max(top - floor, 1e-9))
+        axes.set_xticks(range(len(groups)), list(groups))
+        axes.set_ylabel(ylabel)
+        axes.tick_params(length=0)
+        axes.grid(axis="y", color=COLOR["soft"], alpha=0.18, linewidth=0.8)
+        axes.set_axisbelow(True)
+        return _svg(figure, name)
+
+
 def _edges(values: Sequence[NDArray[np.float64]], limits: Sequence[float]) -> NDArray[np.float64]:
     """Bin edges over everything drawn, with some air, within what a cosine can be."""
     everything = np.concatenate([*values, np.asarray(limits, dtype=np.float64)]) if values or limits else np.zeros(1)

@@ -54,14 +54,16 @@ def _counted(experiment: Experiment, stage: Stage) -> Cost:
         raw = sum(spectrum.channels for spectrum in SPECTRA.values()) * RESOLUTION**2
         return Cost(None, int(pairs * raw * PNG_SHARE), f"{pairs:,} pairs, and the candidates that are refused")
     if stage.script == "train_recognition.py":
-        number, batch = (_after(stage, option) for option in ("--steps", "--batch"))
+        steps, batch = (_after(stage, option) for option in ("--steps", "--batch"))
         # The newest state (weights and momentum, of backbone and head) beside the model itself.
-        return Cost(None, 3 * BACKBONE_BYTES, f"{number} steps of {batch} pictures at 112x112, iResNet-50")
+        return Cost(None, 3 * BACKBONE_BYTES, f"{steps} steps of {batch} pictures at 112x112, iResNet-50")
     if stage.script == "calc_metrics.py":
         number = experiment.heldout.pairs if experiment.heldout else experiment.real.pairs
         return Cost(None, None, f"{number:,} pairs against {experiment.real.pairs:,}")
     if stage.name == "features":
-        return Cost(None, experiment.real.pairs * 512 * 4, f"{experiment.real.pairs:,} pictures through {_model(stage)}")
+        return Cost(
+            None, experiment.real.pairs * 512 * 4, f"{experiment.real.pairs:,} pictures through {_model(stage)}"
+        )
     return Cost(None, None, "")
 
 
@@ -123,8 +125,8 @@ def _sums(stages: Sequence[Stage], costs: dict[str, Cost], mini: bool, slots: in
     if mini and None not in busy:
         total = sum((second or 0) * min(stage.slots, slots) for stage, second in zip(stages, busy, strict=True))
         lines.append(
-            f"Time: about {total / slots / 60:.0f} minutes on {slots} cores, by what each stage took where it was measured "
-            "(two quiet cores)"
+            f"Time: about {total / slots / 60:.0f} minutes on {slots} cores, by what each stage took where it was "
+            "measured (two quiet cores)"
         )
     else:
         lines.append(f"Time: {NOT_MEASURED}; `train.py` and the others tell theirs while they run")

@@ -1,12 +1,12 @@
 """The experiment of the paper as stages: the same for each scale, which says where people come from and how much.
 
-    people, instrument   example faces and a recognition model (mini); at the paper's scale the user brings both
-    identities           features of the real people, and the filter's thresholds
-    generator            learns from the real people
-    datasets             `filtered` by the rules of generate_dataset.py, `unfiltered` with none of them in force
-    quality              pictures that the generator draws, and pictures of held-out people, against the real ones
-    audits               what either dataset gives away, and how well its people can be told apart
-    recognition          a model from nothing for each source, spectra and seed, tested on people nobody has seen
+people, instrument   example faces and a recognition model (mini); at the paper's scale the user brings both
+identities           features of the real people, and the filter's thresholds
+generator            learns from the real people
+datasets             `filtered` by the rules of generate_dataset.py, `unfiltered` with none of them in force
+quality              pictures that the generator draws, and pictures of held-out people, against the real ones
+audits               what either dataset gives away, and how well its people can be told apart
+recognition          a model from nothing for each source, spectra and seed, tested on people nobody has seen
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import product
 
 from dnnlib.errors import UserError
 from metrics.registry import parse_metrics
-from reproduction.stages import Argument, Newest, Stage
+from reproduction.stages import Arguments, Newest, Stage
 
 SOURCES = ("real", "unfiltered", "filtered")
 SYNTHETIC = ("unfiltered", "filtered")
@@ -105,8 +105,8 @@ class Experiment:
         return Stage("thresholds", "filter.py", (*arguments, "--out", THRESHOLDS, "--overwrite"), reads, written)
 
     def _generator(self) -> Stage:
-        arguments = ("--data", self.real.path, "--features", FEATURES, "--outdir", "generator", *self.training)
-        arguments += (*self._seen, "--metrics", "fd_arcface", "--resume", "latest")
+        arguments: Arguments = ("--data", self.real.path, "--features", FEATURES, "--outdir", "generator")
+        arguments += (*self.training, *self._seen, "--metrics", "fd_arcface", "--resume", "latest")
         reads = (self.real.mark, self.rec_model, FEATURES)
         return Stage("generator", "train.py", arguments, reads, ("generator",), self.all_slots)
 
@@ -115,35 +115,34 @@ class Experiment:
 
     def _dataset(self, source: str) -> Stage:
         rules = () if source == "filtered" else NO_FILTER
-        arguments: tuple[Argument, ...] = ("--gen-model", GENERATOR, *self._seen, "--real-features", FEATURES)
+        arguments: Arguments = ("--gen-model", GENERATOR, *self._seen, "--real-features", FEATURES)
         arguments += ("--thresholds", THRESHOLDS, "--outdir", source, "--ids", str(self.ids))
         arguments += ("--samples-per-id", str(self.samples), "--noise-mode", self.noise_mode, *self.generation, *rules)
         reads = (GENERATOR, self.rec_model, FEATURES, THRESHOLDS)
         return Stage(source, "generate_dataset.py", arguments, reads, (source,), self.all_slots)
 
     def _quality(self) -> list[Stage]:
-        """Of as many pictures each, for the distance of few pictures is too large."""
-        number = self.real.pairs if self.heldout is None else self.heldout.pairs
-        inception = () if self.inception is None else ("--detector", self.inception)
-        pictures = [*OF_PICTURES, *(OF_INCEPTION if self.inception else ())]
-        common = ("--data", self.real.path, *self._seen, *inception, *self.measuring)
-        drawn: tuple[Argument, ...] = ("--gen-model", GENERATOR, "--features", FEATURES)
-        drawn += ("--noise-mode", self.noise_mode)
-        wanted = {"drawn": ([*pictures, *OF_NETWORK], drawn, (GENERATOR, FEATURES, self.real.mark, self.rec_model))}
+        """Drawn pictures, and those of held-out people where there are some."""
+        drawn = ("--gen-model", GENERATOR, "--features", FEATURES, "--noise-mode", self.noise_mode)
+        stages = [self._measured("drawn", drawn, (GENERATOR, FEATURES), OF_NETWORK)]
         if self.heldout is not None:
-            reads = (self.heldout.mark, self.real.mark, self.rec_model)
-            wanted["heldout"] = (pictures, ("--fake", self.heldout.path), reads)
-        stages = []
-        for name, (families, what, reads) in wanted.items():
-            out = QUALITY[name]
-            metrics = ",".join(known_metrics(families, number))
-            arguments = (*what, *common, "--metrics", metrics, "--out", out)
-            stages.append(Stage(f"quality-{name}", "calc_metrics.py", arguments, reads, (out,)))
+            stages.append(self._measured("heldout", ("--fake", self.heldout.path), (self.heldout.mark,)))
         return stages
 
+    def _measured(self, name: str, what: Arguments, reads: Arguments, more: tuple[str, ...] = ()) -> Stage:
+        """As many pictures in each case, for the distance of few pictures is too large."""
+        number = self.real.pairs if self.heldout is None else self.heldout.pairs
+        families = (*OF_PICTURES, *(OF_INCEPTION if self.inception else ()), *more)
+        inception = () if self.inception is None else ("--detector", self.inception)
+        arguments: Arguments = (*what, "--data", self.real.path, *self._seen, *inception, *self.measuring)
+        arguments += ("--metrics", ",".join(known_metrics(families, number)), "--out", QUALITY[name])
+        reads = (*reads, self.real.mark, self.rec_model)
+        return Stage(f"quality-{name}", "calc_metrics.py", arguments, reads, (QUALITY[name],))
+
     def _audit(self, source: str) -> Stage:
-        arguments = ("audit", "--data", source, *self._seen, "--real-data", self.real.path, "--real-features", FEATURES)
-        reads: tuple[Argument, ...] = (f"{source}/manifest.jsonl", self.real.mark, self.rec_model, FEATURES, THRESHOLDS)
+        arguments: Arguments = ("audit", "--data", source, *self._seen)
+        arguments += ("--real-data", self.real.path, "--real-features", FEATURES)
+        reads: Arguments = (f"{source}/manifest.jsonl", self.real.mark, self.rec_model, FEATURES, THRESHOLDS)
         if self.heldout is not None:
             arguments += ("--heldout-data", self.heldout.path)
             reads += (self.heldout.mark,)
@@ -161,7 +160,7 @@ class Experiment:
         for spectra, seed in product(SPECTRA, self.seeds):
             name = recognition_name(source, spectra, seed)
             folder = f"recognition/{name}"
-            arguments = ("--data", path, "--spectra", spectra, "--outdir", folder, "--seed", str(seed))
+            arguments: Arguments = ("--data", path, "--spectra", spectra, "--outdir", folder, "--seed", str(seed))
             arguments += (*self.recognition, *tests)
             stages.append(Stage(name, "train_recognition.py", arguments, (mark, *self.marks), (folder,)))
         return stages

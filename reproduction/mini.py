@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from reproduction.experiment import Dataset, Experiment
-from reproduction.stages import Stage
+from reproduction.stages import Arguments, Stage
 
 RESOLUTION = "32"
 CORES = 2
@@ -36,16 +36,19 @@ class Sizes(NamedTuple):
     test_pairs: int = 2000
     instrument_epochs: int = 10
     kimg: float = 24
-    recognition_steps: int = 300
+    recognition_steps: int = 150
 
 
-def build(sizes: Sizes = Sizes(), benchmarks: tuple[str, ...] = (), inception: str | None = None) -> Experiment:
+SIZES = Sizes()
+
+
+def build(sizes: Sizes = SIZES, benchmarks: tuple[str, ...] = (), inception: str | None = None) -> Experiment:
     """The miniature's experiment. benchmarks: further ones than the held-out people's."""
     model = "instrument/recognition.safetensors"
     people = {"instrument": sizes.instrument, "real": sizes.real, "heldout": sizes.heldout}
     lists = {"heldout": ("--pairs", str(sizes.test_pairs))}
     rendered = [_rendered(name, own, lists.get(name, ())) for name, own in people.items()]
-    learned = ("--data", "people/instrument", "--outdir", "instrument", "--scale", "16")
+    learned: Arguments = ("--data", "people/instrument", "--outdir", "instrument", "--scale", "16")
     learned += ("--epochs", str(sizes.instrument_epochs), "--benchmarks", "people/heldout")
     reads = (_mark("instrument"), _mark("heldout"))
     return Experiment(
@@ -78,7 +81,7 @@ def _mark(name: str) -> str:
 
 
 def _rendered(name: str, people: People, more: tuple[str, ...]) -> Stage:
-    arguments = ("example", "--dest", f"people/{name}", "--resolution", RESOLUTION, "--workers", "1")
+    arguments: Arguments = ("example", "--dest", f"people/{name}", "--resolution", RESOLUTION, "--workers", "1")
     arguments += ("--identities", str(people.identities), "--samples", str(people.samples))
     arguments += ("--first-identity", str(people.first), *more)
     return Stage(f"people-{name}", "dataset_tool.py", arguments, (), (f"people/{name}",))

@@ -44,6 +44,7 @@ class Newest:
 
 
 Argument = str | Newest
+Arguments = tuple[Argument, ...]
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Stage:
 
     name: str
     script: str
-    arguments: tuple[Argument, ...]
-    reads: tuple[Argument, ...]
+    arguments: Arguments
+    reads: Arguments
     writes: tuple[str, ...]
     slots: int = 1
 
@@ -95,7 +96,7 @@ def _within(path: str, folder: str) -> bool:
 # What a stage has read.
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _digest(path: Path, _size: int, _changed: int) -> str:
     return sha256_file(path)
 
