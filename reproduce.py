@@ -28,6 +28,7 @@ from reproduction.stages import Record, Stage
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 
 SCALES = ("mini", "paper")
+SCRIPTS = Path(__file__).resolve().parent
 OF_PAPER = {"data", "rec_model", "rec_arch", "heldout_data", "ids", "samples_per_id", "kimg", "gpus"}
 
 
@@ -66,11 +67,11 @@ def main(scale: str, outdir: str, dry_run: bool, cores: int | None, gpus: int, *
     """
     folder = Path(outdir)
     check_folder(folder, "--outdir")
-    experiment = build(scale, cores, gpus, options)
-    stages = experiment.stages()
-    slots = (cores or max(os.cpu_count() or 1, mini.CORES)) if scale == "mini" else gpus
     record = Record(folder, {"scale": scale})
+    experiment = build(scale, cores, gpus, options)
+    slots = (cores or max(os.cpu_count() or 1, mini.CORES)) if scale == "mini" else gpus
     if dry_run:
+        stages = experiment.stages()
         done = [stage.name for stage in stages if record.finished(stage)]
         click.echo(plan_text(experiment, stages, done, slots))
         return
@@ -93,8 +94,7 @@ def main(scale: str, outdir: str, dry_run: bool, cores: int | None, gpus: int, *
 def run(outdir: Path, experiment: Experiment, record: Record, slots: int, stopped: Callable[[], bool]) -> None:
     """All stages that are not finished, and then what they say."""
     environment = threads_of if experiment.scale == "mini" else gpus_of
-    scripts = Path(__file__).resolve().parent
-    Runner(outdir, record, experiment.stages(), slots, environment, scripts, stopped=stopped, say=tell).run()
+    Runner(outdir, record, experiment.stages(), slots, environment, SCRIPTS, stopped=stopped, say=tell).run()
     results = gather(outdir, experiment, record)
     claims = judge(results)
     write(outdir, experiment, results, claims)

@@ -161,7 +161,9 @@ def diverse(results: Results) -> Judgement:
 
 def private(results: Results) -> Judgement:
     own = results["privacy"]["filtered"]
-    leak, member = own["leakage"][RATE], own["membership"]
+    leak, member = own["leakage"].get(RATE), own["membership"]
+    if leak is None:
+        return nothing(f"the real set has too few pictures of strangers for a false match rate of {RATE}")
     values = {
         "highest_real_similarity": own["highest_real_similarity"],
         "matches": leak["rate"],
@@ -171,7 +173,8 @@ def private(results: Results) -> Judgement:
     }
     if leak["heldout"] is None or member["auc"] is None:
         return {**values, "reason": "no held-out people to compare with"}, UNDECIDED
-    return values, holds(leak["rate"] <= leak["heldout"] and member["low"] <= 0.5)
+    room = ERRORS * math.sqrt(leak["heldout"] * (1 - leak["heldout"]) / own["people"])
+    return values | {"room": room}, holds(leak["rate"] <= leak["heldout"] + room and member["low"] <= 0.5)
 
 
 # ----------------------------------------------------------------------------
@@ -253,8 +256,9 @@ CLAIMS: tuple[tuple[str, str, Callable[[Results], Judgement]], ...] = (
     ),
     (
         "The privacy of the real people is preserved.",
-        f"at the real set's FMR {RATE}, no greater share of filtered samples matches a real person than of held-out "
-        "real people, and the 95 % interval of the membership test's AUC reaches down to 0.5",
+        f"at the real set's FMR {RATE}, the share of filtered samples that match a real person is at most that of "
+        f"held-out real people and {ERRORS:g} standard errors of it (as if each synthetic person had one sample), and "
+        "the 95 % interval of the membership test's AUC reaches down to 0.5",
         private,
     ),
     ("Recognition trained on filtered pairs is better than on unfiltered ones.", ACCURACY, better_than_unfiltered),

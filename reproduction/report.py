@@ -71,7 +71,7 @@ def _cards(results: Results, claims: Sequence[Claim], seconds: float) -> list[tu
 def _claim(claim: Claim) -> str:
     text = html.escape(f"Criterion: {claim.criterion}.")
     return (
-        f'<li class="{LOOKS[claim.verdict]}"><b>{html.escape(claim.claim)}<span>{claim.verdict}</span></b>{text}'
+        f'<li class="{LOOKS[claim.verdict]}"><em>{claim.verdict}</em><b>{html.escape(claim.claim)}</b>{text}'
         f"<small>{html.escape(words_of(claim.values))}</small></li>"
     )
 

@@ -12,6 +12,7 @@ ALLOWED: dict[str, set[str]] = {
     **LOWER,
     **{name: {"dnnlib", "torch_utils"} for name in SIBLINGS},
     "generation": {"dnnlib", "torch_utils", *SIBLINGS},
+    "reproduction": {"dnnlib", "torch_utils", *SIBLINGS, "generation"},
 }
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 
