@@ -16,7 +16,7 @@ from tqdm import tqdm
 from dnnlib.errors import UserError
 from dnnlib.files import append_line, keep_lines
 from metrics.detectors import Observer
-from metrics.pictures import Rows, Side
+from metrics.pictures import GROUPS, Rows, Side
 from metrics.real import RealPictures
 from metrics.registry import Metric, Result, Setting
 from metrics.rows import Seen, brought_together, collect, stats_of
@@ -57,12 +57,21 @@ def check_metrics(
         streams = {observers[kind].stream for kind in family.needs}
         if fake is not None and (family.conditions or not streams <= fake.streams.keys()):
             raise UserError(f"{option}: {metric.name}: asks a network, and pictures are no network; use --gen-model")
+        if GROUPS in streams:
+            _check_groups(f"{option}: {metric.name}", real, fake, num_fake)
         if min(num_fake, real.number) < family.fewest:
             warnings.append(
                 f"Warning: {metric.name}: {real.number} real and {num_fake} drawn pictures, under {family.fewest}: the "
                 "value is too high, and to be compared only with values of the same numbers"
             )
     return warnings
+
+
+def _check_groups(where: str, real: Side, fake: Side | None, num_fake: int) -> None:
+    """There must be people with several pictures."""
+    for which, side, number in (("real", real, real.number), ("drawn", fake, num_fake)):
+        if side is not None and not side.streams[GROUPS].items(number or 0):
+            raise UserError(f"{where}: no {which} person has several pictures, which it compares")
 
 
 # ----------------------------------------------------------------------------

@@ -31,3 +31,13 @@ def strangers_of(people: NDArray[np.int64]) -> NDArray[np.int64]:
     while (own := people == people[others]).any():
         others[own] = (others[own] + 1) % number
     return others
+
+
+def siblings_of(people: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each pair of a person who has several, and the person's next one, after the last the first: [M], [M]."""
+    order = np.argsort(people, kind="stable")
+    begins = np.flatnonzero(np.append(True, np.diff(people[order]) != 0))  # of each person
+    following = np.roll(order, -1)
+    following[np.append(begins[1:], len(order)) - 1] = order[begins]
+    several = following != order
+    return order[several], following[several]

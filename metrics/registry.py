@@ -19,7 +19,9 @@ from dnnlib.errors import UserError
 from metrics.detectors import Detector, Observer, observer_of
 from metrics.rows import Seen
 
-MODULES = ("frechet", "kernel_distance", "precision_recall", "inception_score", "alignment")  # with metrics
+MODULES = (  # those that register metrics
+    "frechet", "kernel_distance", "precision_recall", "inception_score", "alignment", "cross_spectral", "diversity",
+)  # fmt: skip
 NONE = "none"
 MOST_FAKES = 50_000  # where the name tells no number
 BOTH = "vis-nir"  # the spectrum of what compares one with the other
