@@ -178,6 +178,28 @@ def point_at_fmr(curve: Curve, fmr: float) -> OperatingPoint:
     return OperatingPoint(float(curve.thresholds[index]), float(curve.fmr[index]), float(curve.fnmr[index]))
 
 
+def det(curve: Curve, mated: int, nonmated: int) -> tuple[Scores, Scores]:
+    """FMR and FNMR as normal deviates [T], what a DET plot draws (Martin et al. 1997): scores that are distributed
+    normally lie on a line.
+
+    mated, nonmated: how many scores the curve is of. Beyond the smallest FMR that they can show there is no point; a
+    share of 0 or 1, which has no deviate, is half a comparison away from it.
+    """
+    from scipy.special import ndtri
+
+    shown = curve.fmr > 0
+    rates = ((curve.fmr[shown], 0.5 / nonmated), (curve.fnmr[shown], 0.5 / mated))
+    fmr, fnmr = (ndtri(np.clip(rate, least, 1 - least)) for rate, least in rates)
+    return fmr, fnmr
+
+
+def histogram(scores: ArrayLike, bins: int = 200, low: float = -1, high: float = 1) -> NDArray[np.int64]:
+    """How many scores lie in each of `bins` classes of equal width from `low` to `high`, which belongs to the last.
+    What lies beyond counts to the first and the last, so that none is lost."""
+    values = np.clip(np.asarray(scores, dtype=np.float64).ravel(), low, high)
+    return np.histogram(values, bins=bins, range=(low, high))[0].astype(np.int64)
+
+
 def error_rates(mated: Scores, nonmated: Scores) -> dict[str, float]:
     """Rates by name: EER, FNMR at FMR 1e-2, 1e-3 and 1e-4, both errors at the filter's threshold, mean - 2 sd of the
     mated scores, and the moments of both kinds of scores. An FMR that the non-mated scores are too few to tell is left

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnnlib.files import StrPath, atomic_path
-from metrics.identity import eer_of, point_at_fmr, roc
+from metrics.identity import det, eer_of, point_at_fmr, roc
 
 FOLDS = 10
 FMRS = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
@@ -162,9 +162,7 @@ def draw_det(path: StrPath, curves: Sequence[tuple[str, ArrayLike, ArrayLike]]) 
         values, truth = np.asarray(scores, dtype=np.float64), np.asarray(same, dtype=bool)
         mated, nonmated = values[truth], values[~truth]
         curve = roc(mated, nonmated)
-        floor = (0.5 / len(nonmated), 0.5 / len(mated))  # a rate of 0 has no deviate
-        x = ndtri(np.clip(curve.fmr, floor[0], 1 - floor[0])[curve.fmr > 0])
-        y = ndtri(np.clip(curve.fnmr, floor[1], 1 - floor[1])[curve.fmr > 0])
+        x, y = det(curve, len(mated), len(nonmated))
         axes.plot(x, y, drawstyle="steps-post", linewidth=1.6, label=f"{label} (EER {eer_of(curve):.2%})")
     texts = [f"{100 * tick:g} %" for tick in DET_TICKS]
     for axis, name in ((axes.xaxis, "false match rate"), (axes.yaxis, "false non-match rate")):

@@ -153,3 +153,27 @@ def test_scores_across_spectra_by_hand() -> None:
         assert mated.tolist() == pytest.approx([0.6]) and sorted(nonmated) == pytest.approx([0, 0, 0.8])
     with pytest.raises(ValueError, match="2 features"):
         identity.mated_nonmated_across((vis[0], ["a"], ["a_0"]), nir)
+
+
+def test_histograms_lose_nothing() -> None:
+    assert identity.histogram([-1, -0.5, 0, 0.499, 1], bins=4).tolist() == [1, 1, 2, 1]
+    assert identity.histogram([-2, 3, 0.75], bins=2, low=0, high=1).tolist() == [1, 2]
+
+
+def test_det_by_hand() -> None:
+    """Rates as normal deviates; what 4 scores each can show ends at 1/8, half a comparison from nothing."""
+    fmr, fnmr = identity.det(identity.roc(MATED, NONMATED), 4, 4)
+    one, quarter, half, eighth = 1.1503493803760079, -0.6744897501960817, 0, -1.1503493803760079
+    # Thresholds .1, .2, .3, .4, .5: FMR 1, 3/4, 1/2, 1/4, 1/4; FNMR 0, 0, 0, 0, 1/4.
+    np.testing.assert_allclose(fmr, [one, -quarter, half, quarter, quarter], atol=1e-12)
+    np.testing.assert_allclose(fnmr, [eighth] * 4 + [quarter], atol=1e-12)
+
+
+def test_normal_scores_lie_on_a_line() -> None:
+    rng = np.random.default_rng(0)
+    mated, nonmated = rng.normal(3, 2, 20_000), rng.normal(0, 1, 20_000)
+    fmr, fnmr = identity.det(identity.roc(mated, nonmated), 20_000, 20_000)
+    middle = (np.abs(fmr) < 2) & (np.abs(fnmr) < 2)
+    # A threshold t has FMR deviate -t and FNMR deviate (t - 3) / 2.
+    slope, start = np.polyfit(fmr[middle], fnmr[middle], 1)
+    assert slope == pytest.approx(-0.5, abs=0.03) and start == pytest.approx(-1.5, abs=0.05)
