@@ -15,6 +15,7 @@ from dnnlib.errors import UserError
 
 MAX_OPCODES = 5_000_000  # a network of hundreds of layers takes some ten thousand
 DICTS = ("collections.OrderedDict", "dnnlib.util.EasyDict")  # made empty, they are plain dicts here
+DICT_STATE = {"_metadata"}  # attributes that a state dict has, and that nobody here needs
 PERSISTENT = "persistent id"  # the name of records of what a storage's pickle refers to
 
 _VALUES = {
@@ -152,7 +153,7 @@ class _Machine:
             state, target = stack.pop(), stack[-1]
             if isinstance(target, Record) and target.state is None:
                 target.state = state
-            elif state != {} or not isinstance(target, dict):
+            elif not isinstance(target, dict) or not isinstance(state, dict) or not state.keys() <= DICT_STATE:
                 raise Refused(f"gives a state to a {type(target).__name__}; refused")
         elif opcode == "BINPERSID" and self.persistent:
             stack.append(Record(PERSISTENT, _expect(stack.pop(), tuple)))
