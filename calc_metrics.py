@@ -21,11 +21,14 @@ from dnnlib.errors import UserError
 from dnnlib.files import append_line, check_place, read_lines, sha256_file
 from generation import networks
 from generation.measuring import ARCFACE, Instruments, network_side
+from metrics.detector_files import INCEPTION
 from metrics.folder_side import Sources, folder_side, inspect
 from metrics.measure import METRICS_FILE, check_metrics, looked_with, measure
 from metrics.pictures import Side
+from metrics.public_files import way_to
 from metrics.real import RealPictures
 from metrics.registry import Metric, detectors_of, parse_metrics
+from metrics.resizing import OWN, PROTOCOLS
 from torch_utils import distributed
 from torch_utils.description import read_description
 from torch_utils.feature_file import FILE_NAME, load_features, refuse_other_model
@@ -44,7 +47,26 @@ BOTH = "vis+nir"
 @option("--gen-model", metavar="FILE", help="The network whose pictures are measured: a snapshot or a released .pkl.")
 @option("--fake", metavar="PATH", help="Or pictures that are there: a dataset as generate_dataset.py writes it.")
 @option("--data", "--data-folder", required=True, metavar="PATH", help="The real pictures to compare with.")
-@option("--metrics", default="fd_arcface,kd_arcface", metavar="LIST", help="What to measure, with commas between.")
+@option(
+    "--metrics",
+    metavar="LIST",
+    help="What to measure, with commas between. [default: where --detector or the cache has an Inception, fid50k_full "
+    "of a network and fid of pictures; else fd_arcface, the same on a recognition model's features, which is no FID]",
+)
+@option(
+    "--detector",
+    multiple=True,
+    metavar="FILE",
+    help="An image network, for the metrics that look with one; may be repeated. pytorch-fid's Inception, "
+    "torchvision's VGG16, lpips's weights on it, or StyleGAN2-ADA's TorchScript, a program, as FILE@sha256:HEX. "
+    "[default: those that `python -m metrics.detectors fetch` has brought]",
+)
+@option(
+    "--resize",
+    type=click.Choice(PROTOCOLS),
+    default=OWN,
+    help="How image networks see pictures of other sizes: as in the public figures, as clean-fid does, as pytorch-fid.",
+)
 @option("--rec-model", metavar="FILE", help="Recognition model, for the metrics that look with one.")
 @option("--rec-arch", metavar="NAME", help="Its architecture, where the weights' shapes leave it open.")
 @option(
@@ -85,12 +107,14 @@ class Plan(NamedTuple):
 
 def prepare(options: dict[str, Any]) -> Plan | None:
     """Checks the inputs, in one process. None: all is measured already."""
-    metrics = parse_metrics(options["metrics"])
+    metrics = parse_metrics(options["metrics"]) if options["metrics"] else None
     if (options["gen_model"] is None) == (options["fake"] is None):
         raise UserError("--gen-model: one of --gen-model, a network, and --fake, pictures, is needed")
     sources = sources_of(options["data"], options["spectra"])
     alignment = template_of(read_description(Path(options["data"]), "--data"))
-    instruments = Instruments(options["rec_model"], options["rec_arch"], alignment, options["batch"])
+    looks = [options[name] for name in ("detector", "resize")]
+    instruments = Instruments(options["rec_model"], options["rec_arch"], alignment, options["batch"], *looks)
+    metrics = default_metrics(instruments, options["fake"] is None) if metrics is None else metrics
     observers = instruments.open(metrics)
     workers = default_workers() if options["workers"] is None else options["workers"]
     pixels, digest = inspect(sources, workers)
@@ -115,6 +139,17 @@ def prepare(options: dict[str, Any]) -> Plan | None:
         click.echo(f"All is recorded in {out} already; --overwrite measures again", err=True)
         return None
     return Plan({**options, "workers": workers}, missing, instruments, digest, out, constants)
+
+
+def default_metrics(instruments: Instruments, network: bool) -> list[Metric]:
+    """FID, or where there is no Inception what stands for it, under its own name."""
+    if instruments.has_inception():
+        name, why = "fid50k_full" if network else "fid", "for there is an Inception"
+    else:
+        name = "fd_arcface"
+        why = f"which is no FID, for there is no Inception: {way_to(INCEPTION)}"
+    click.echo(f"Measuring {name}, {why}", err=True)
+    return parse_metrics(name)
 
 
 def work(plan: Plan, stop: StopSignals) -> None:

@@ -23,6 +23,7 @@ from metrics.measure import SnapshotMetrics, check_metrics
 from metrics.pictures import Side
 from metrics.real import RealPictures
 from metrics.registry import NONE, parse_metrics
+from metrics.resizing import OWN, PROTOCOLS
 from torch_utils import distributed
 from torch_utils.backend import set_backend
 from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features, refuse_other_model
@@ -53,7 +54,7 @@ from training.trainer import Trainer
 from training.training_loop import train
 from training.transfer import check_weights, read_weights, transfer
 
-DEFAULT_METRICS = "fd_arcface"
+DEFAULT_METRICS, WITH_INCEPTION = "fd_arcface", "fid50k_full"
 
 
 @click.command(cls=Command)
@@ -102,9 +103,12 @@ DEFAULT_METRICS = "fd_arcface"
     metavar="LIST|none",
     help="Measures of each network snapshot, with commas between them: fd_arcface, the Frechet distance of both "
     "spectra's pictures to the real ones under the recognition model, as many drawn as there are real ones, or "
-    "fd_arcface5k with that many. The first decides which network is the best. "
-    f"[default: {DEFAULT_METRICS} where --rec-model is given, else none]",
+    "fd_arcface5k with that many; fid50k_full and all others of calc_metrics.py. The first decides which network is "
+    f"the best. [default: {WITH_INCEPTION} where --detector has an Inception; else {DEFAULT_METRICS}, which is no FID, "
+    "where --rec-model is given; else none]",
 )
+@option("--detector", multiple=True, metavar="FILE", help="Image networks for --metrics, as in calc_metrics.py.")
+@option("--resize", type=click.Choice(PROTOCOLS), default=OWN, help="How they see pictures, as in calc_metrics.py.")
 @option("--rec-model", metavar="FILE", help="The recognition model of the identity features, for --metrics.")
 @option("--rec-arch", metavar="NAME", help="Its architecture, where the weights' shapes leave it open.")
 @option("--tick", type=float, help="Thousands of pairs in a tick. [default: 4]")
@@ -179,10 +183,13 @@ def prepare(
     metrics: str | None,
     rec_model: str | None,
     rec_arch: str | None,
+    detector: tuple[str, ...],
+    resize: str,
     **rest: Any,
 ) -> Plan | None:
     """Checks the inputs, in one process, before anything is made. None: there is nothing to train."""
-    wanted = metrics or (DEFAULT_METRICS if rec_model else NONE)
+    inception = Instruments(rec_model, rec_arch, None, 1, detector).has_inception(cached=False)
+    wanted = metrics or (WITH_INCEPTION if inception else DEFAULT_METRICS if rec_model else NONE)
     chosen = parse_metrics(wanted)
     tree = PairedTree(data)
     with progress(tree.names, desc="check", unit="pair") as names:
@@ -198,12 +205,12 @@ def prepare(
     facts = DatasetFacts(summary.resolution, summary.pairs, feature_set.features.shape[1])
     options = TrainingOptions(gpus=gpus, resume=resume, cuda=_on_gpu(device, dry_run), **rest)
     config = build_training_config(options, facts)
-    instruments = Instruments(rec_model, rec_arch, alignment, config.batch_gpu)
+    instruments = Instruments(rec_model, rec_arch, alignment, config.batch_gpu, detector, resize)
     real = folder_side(tree_sources(tree), config.batch_gpu)
     few = check_metrics(chosen, real, None, instruments.open(chosen))
     notes = [*notices(options), *few, *([seen] if seen else [])]
     if metrics is None and not chosen:
-        notes.append("No metrics and no best network: without --rec-model there is nothing to measure with")
+        notes.append("No metrics and no best network: --rec-model or --detector would bring what measures")
     state = latest_state(outdir) if resume == "latest" else Path(resume) if resume else None
     if state is not None and options.cond:
         refuse_other_features(state, feature_set.model, f"--features: {path}")

@@ -1,4 +1,4 @@
-"""This project's networks as metrics see them: a recognition model as a detector, a generator as a side."""
+"""What metrics look with and at: a recognition model and image networks as detectors, a generator as a side."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from arcface.embed import embed
 from arcface.preprocess import protocol
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.errors import UserError
+from metrics.detector_files import INCEPTION, AtHand
 from metrics.detectors import Detector, Observer
 from metrics.pictures import EPSILON, GROUP, GROUPS, PAIRS, PATH, Pictures, Rows, Side, Stream
 from metrics.registry import Metric, build_observers, detectors_of
+from metrics.resizing import OWN
 from torch_utils import distributed
 from torch_utils.spectra import SPECTRA
 from training.draw import Drawings
@@ -59,19 +61,33 @@ def _groups(number: int) -> int:
 
 
 class Instruments(NamedTuple):
-    """What metrics look with, as the user named it. alignment: of the pictures. batch: pictures at a time."""
+    """What metrics look with, as the user named it.
+
+    alignment: of the pictures. batch: pictures at a time. detectors: files with image networks (see
+    metrics.detector_files). resize: the protocol by which those see pictures.
+    """
 
     rec_model: str | None
     rec_arch: str | None
     alignment: Template | None
     batch: int
+    detectors: tuple[str, ...] = ()
+    resize: str = OWN
+
+    def has_inception(self, cached: bool = True) -> bool:
+        """Whether a file of the user's, or one in the cache, holds one."""
+        at_hand = AtHand(self.detectors)
+        return INCEPTION in at_hand.files or (cached and not at_hand.lacks(INCEPTION))
 
     def open(self, metrics: Sequence[Metric], device: torch.device | str = "cpu") -> dict[str, Observer]:
-        """The observers of metrics, by kind. Raises UserError for a metric whose detector is missing or broken."""
+        """The observers of metrics, by kind. Raises UserError for a metric whose detector is missing or broken, and for
+        a file that is, whether it is needed or not."""
         detectors: dict[str, Detector] = {}
+        at_hand = AtHand(self.detectors)
         for kind, metric in detectors_of(metrics).items():
             if kind != ARCFACE:
-                raise UserError(f"--metrics: {metric} needs --detector, a file with an {kind} network")
+                detectors[kind] = at_hand.detector(kind, metric, self.resize, device)
+                continue
             if self.rec_model is None:
                 raise UserError(f"--metrics: {metric} needs --rec-model, the recognition model of the features")
             model = load_recognition(self.rec_model, device, self.rec_arch)

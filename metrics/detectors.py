@@ -13,9 +13,10 @@ from metrics.pictures import PAIRS, Pictures, Rows
 class Detector(NamedTuple):
     """A network that looks at pictures of one spectrum.
 
-    kind: what metrics ask for ('inception', 'arcface'). name: its architecture. sha256: of its weights, or the
-    fingerprint that stands for it. resize: the protocol by which pictures are brought to its size. look: uint8
-    [N, C, H, W], C 1 or 3 -> rows by name, of which 'features' [N, D] are what distances are measured between.
+    kind: what metrics ask for ('inception', 'vgg16', 'lpips', 'arcface'). name: its architecture. sha256: of its
+    weights, or the fingerprint that stands for it. resize: the protocol by which pictures are brought to its size.
+    look: uint8 [N, C, H, W], C 1 or 3 -> rows by name, of which 'features' [N, D] are what distances are measured
+    between; 'lpips' takes pictures two by two, float too, and gives their 'distances' [N / 2].
     """
 
     kind: str
@@ -51,3 +52,9 @@ def observer_of(detector: Detector) -> Observer:
         }
 
     return Observer(detector.kind, detector.name, detector.sha256, detector.resize, observe)
+
+
+if __name__ == "__main__":
+    from metrics.public_files import main
+
+    main()

@@ -80,11 +80,11 @@ def _between(kind: str, real: Seen, fake: Seen, setting: Setting) -> list[Result
 
 @register(
     "pr{N}", "pr{N}_full", "pr{K}3", "pr{K}3_full",
-    needs=("inception",), higher_is_better=True, parts=PARTS, least=LEAST,
+    needs=("vgg16",), higher_is_better=True, parts=PARTS, least=LEAST,
 )  # fmt: skip
 def pr(real: Seen, fake: Seen, setting: Setting) -> list[Result]:
-    """Precision and recall on Inception features. (The paper takes VGG16's; StyleGAN2-ADA too.)"""
-    return _between("inception", real, fake, setting)
+    """Precision and recall on VGG16's features, as the paper and StyleGAN2-ADA take them."""
+    return _between("vgg16", real, fake, setting)
 
 
 @register("pr_arcface{N}", needs=("arcface",), higher_is_better=True, parts=PARTS, least=LEAST)

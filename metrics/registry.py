@@ -4,6 +4,7 @@ at the pictures for them is registered in the same way.
 fid2k          = the family `fid{N}` with N = 2000 drawn pictures, against all real ones
 fid50k_full    = the same with 50,000; all real ones count in any case
 fid            = as many drawn pictures as there are real ones, at most 50,000
+ppl2_wend      = 50,000, because it is no family but one name, whose 2 is none
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from metrics.detectors import Detector, Observer, observer_of
 from metrics.rows import Seen
 
 MODULES = (  # those that register metrics
-    "frechet", "kernel_distance", "precision_recall", "inception_score", "alignment", "cross_spectral", "diversity",
-)  # fmt: skip
+    *("frechet", "kernel_distance", "precision_recall", "inception_score"),
+    *("alignment", "cross_spectral", "diversity", "perceptual_path_length"),
+)
 NONE = "none"
 MOST_FAKES = 50_000  # where the name tells no number
 BOTH = "vis-nir"  # the spectrum of what compares one with the other
@@ -188,6 +190,7 @@ def _parse(name: str, option: str) -> Metric:
         if found := re.fullmatch(pattern, name, flags=re.ASCII):
             parts = found.groupdict()
             count = int(parts["count"]) * (1000 if parts["kilo"] else 1) if parts.get("count") else None
+            count = MOST_FAKES if "{" not in template else count
             if count is not None and count < family.least:
                 raise UserError(
                     f"{option}: {name}: needs {family.least} pictures or more; {_example(family, '5k')} would be right"

@@ -18,21 +18,25 @@ def test_names_tell_the_number_of_drawn_pictures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "drawn", "figures"),
+    ("name", "drawn", "looks_with", "figures"),
     [
-        ("fid50k_full", 50_000, ["fid50k_full"]),
-        ("fid2k", 2000, ["fid2k"]),
-        ("fid777", 777, ["fid777"]),
-        ("kid50k_full", 50_000, ["kid50k_full"]),
-        ("pr50k3_full", 50_000, ["pr50k3_full_precision", "pr50k3_full_recall"]),
-        ("pr2k3", 2000, ["pr2k3_precision", "pr2k3_recall"]),
-        ("pr5003", 5003, ["pr5003_precision", "pr5003_recall"]),
-        ("is50k", 50_000, ["is50k"]),
+        ("fid50k_full", 50_000, "inception", ["fid50k_full"]),
+        ("fid2k", 2000, "inception", ["fid2k"]),
+        ("fid777", 777, "inception", ["fid777"]),
+        ("kid50k_full", 50_000, "inception", ["kid50k_full"]),
+        ("pr50k3_full", 50_000, "vgg16", ["pr50k3_full_precision", "pr50k3_full_recall"]),
+        ("pr2k3", 2000, "vgg16", ["pr2k3_precision", "pr2k3_recall"]),
+        ("pr5003", 5003, "vgg16", ["pr5003_precision", "pr5003_recall"]),
+        ("is50k", 50_000, "inception", ["is50k"]),
+        ("ppl2_wend", 50_000, "lpips", ["ppl2_wend"]),
+        ("ppl500_wend", 500, "lpips", ["ppl500_wend"]),
+        ("ppl2k_wend", 2000, "lpips", ["ppl2k_wend"]),
     ],
 )
-def test_the_field_s_names(name: str, drawn: int, figures: list[str]) -> None:
+def test_the_field_s_names(name: str, drawn: int, looks_with: str, figures: list[str]) -> None:
     (metric,) = parse_metrics(name)
-    assert metric.named_fakes == drawn and metric.figures == figures and metric.family.needs == ("inception",)
+    assert metric.named_fakes == drawn and metric.figures == figures
+    assert detectors_of([metric]) == {looks_with: name}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_no_name_and_too_few_pictures_are_refused() -> None:
 
 def test_observers_are_made_of_the_detectors_that_metrics_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "FAMILIES", dict(registry.FAMILIES))
-    monkeypatch.setattr(registry, "OBSERVERS", {})
+    monkeypatch.setattr(registry, "OBSERVERS", dict(registry.OBSERVERS))
     observer = Observer("grey", "plain", "", "", lambda pictures: {})
     registry.observer("grey")(lambda detector: observer)
     registry.observer("pair", of="arcface")(lambda detector: observer._replace(name=detector.name if detector else ""))
