@@ -37,7 +37,7 @@ class VGG16(nn.Module):
                 width = channels
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        dense = [nn.Linear(512 * 7 * 7, NUM_FEATURES), nn.ReLU(), nn.Dropout()]
+        dense = [nn.Linear(width * 7 * 7, NUM_FEATURES), nn.ReLU(), nn.Dropout()]
         dense += [nn.Linear(NUM_FEATURES, NUM_FEATURES), nn.ReLU(), nn.Dropout(), nn.Linear(NUM_FEATURES, 1000)]
         self.classifier = nn.Sequential(*dense)
 
