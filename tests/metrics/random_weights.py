@@ -1,4 +1,4 @@
-"""Random weights under the names of public files, the same everywhere, and such that figures neither vanish nor grow."""
+"""Random weights under the names of public files, the same everywhere, so scaled that figures stay moderate."""
 
 from collections.abc import Mapping
 
