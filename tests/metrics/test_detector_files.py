@@ -137,8 +137,10 @@ def broken(name: str) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["a pickle that runs", "much memory", "a thousand classes", "incomplete", "too much", "NaN", "whole numbers"]
-    + ["another network", "truncated", "text", "absent"],
+    [
+        *("a pickle that runs", "much memory", "a thousand classes", "incomplete", "too much", "NaN", "whole numbers"),
+        *("another network", "truncated", "text", "absent"),
+    ],
 )
 def test_what_is_no_network_is_one_line(name: str) -> None:
     words = broken(name)
