@@ -14,9 +14,9 @@ def fill(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, torc
     for name, shape in shapes.items():
         values = stream(seed, f"weights of {name}").standard_normal(shape, dtype=np.float32)
         if name.endswith("running_var"):
-            values = 1 + np.abs(values) / 4
+            values = np.abs(values / 4) + np.float32(1)
         elif name.endswith("bn.weight"):
-            values = 1 + values / 8
+            values = values / np.float32(8) + np.float32(1)
         elif name.startswith("lin"):  # of LPIPS: none is negative
             values = np.abs(values)
         elif len(shape) > 1:
