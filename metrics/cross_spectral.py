@@ -61,7 +61,8 @@ PAIRED = ("apart", "pair", "others", "eer")
 )
 def cross_id(real: Seen, fake: Seen, setting: Setting) -> list[Result]:
     """pair: mean cosine between the VIS and the NIR picture of a pair. others: between the VIS picture of one and the
-    NIR picture of somebody else. apart: d' between the two, which a network that draws everybody alike does not have.
+    NIR picture of somebody else. apart: d' between the two, below 0 where strangers are closer; a network
+    that draws everybody alike has none.
     eer: of telling the one from the other."""
     results = []
     for of, seen in (("", fake), ("_real", real)):
@@ -76,7 +77,8 @@ def _beside_others(spectrum: str, found: OwnOthers, of: str = "") -> list[Result
     own, others = found
     if not others.total:
         return []
-    apart, rate = float(np.sqrt(2 * fdr_of(own, others))), eer_of(curve_of(own, others))
+    apart = float(np.copysign(np.sqrt(2 * fdr_of(own, others)), own.mean - others.mean))
+    rate = eer_of(curve_of(own, others))
     known = [Result(spectrum, apart, "apart" + of)] if np.isfinite(apart) else []
     return [*known, Result(spectrum, others.mean, "others" + of, others.sd), Result(spectrum, rate, "eer" + of)]
 

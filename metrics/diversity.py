@@ -14,6 +14,7 @@ from metrics.identity import unit_rows
 from metrics.pictures import GROUPS, Pictures, Rows
 from metrics.registry import Result, Setting, observer, register
 from metrics.rows import FEATURES, Seen
+from torch_utils.spectra import SPECTRA
 
 PIXELS, IDENTITY = "pixels", "identity"
 KINDS = {PIXELS: "pixel-groups", IDENTITY: "arcface-groups"}
@@ -68,5 +69,5 @@ def diversity(real: Seen, fake: Seen, setting: Setting) -> list[Result]:
         Result(spectrum, float(rows.mean()), part + of, float(rows.std()))
         for of, seen in (("", fake), ("_real", real))
         for part, kind in KINDS.items()
-        for spectrum, rows in seen.rows[kind].items()
+        for spectrum, rows in ((name, seen.rows[kind][name]) for name in SPECTRA if name in seen.rows[kind])
     ]

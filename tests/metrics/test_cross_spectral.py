@@ -84,6 +84,14 @@ def test_a_network_that_draws_everybody_alike_has_pairs_but_nothing_apart() -> N
     assert cross_spectral.PAIRED[0] == "apart"
 
 
+def test_strangers_that_are_closer_are_apart_the_other_way() -> None:
+    turned = seen({"identities": np.array(["a", "b"])}, vis=[[1, 0], [0.6, 0.8]], nir=[[0.6, 0.8], [0.96, 0.28]])
+    found = by_name(cross_id(turned, turned, SETTING))
+    own = np.array([0.6, 0.6 * 0.96 + 0.8 * 0.28])
+    others = np.array([0.96, 1.0])
+    assert found["vis-nir", "apart"] == pytest.approx(-identity.d_prime(own, others), rel=1e-4)
+
+
 def test_one_person_has_no_others() -> None:
     alone = seen({"identities": np.array(["a", "a"])}, vis=[[1, 0], [0, 1]], nir=[[1, 0], [1, 1]])
     found = by_name(cross_id(alone, alone, SETTING))

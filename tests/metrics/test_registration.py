@@ -14,6 +14,7 @@ from example_faces.anatomy import sample_person
 from example_faces.render import render_pair
 from example_faces.shots import sample_shot
 from metrics.registration import displacement, gradient_correlation, grey, moved, mutual_information, reach_of
+from tests.devices import META, OneDevice
 
 FACES = 10
 
@@ -125,3 +126,10 @@ def test_information_by_hand_and_by_scikit_learn() -> None:
     joint = np.bincount((classes[0] * 16 + classes[1]).numpy()) / classes[0].numel()
     expected = 1 + mutual_info_score(*classes) / (entropy(*joint[joint > 0]) * np.log(2))
     assert mutual_information(vis[:1], nir[:1]).item() == pytest.approx(expected)
+
+
+def test_nothing_lies_on_two_devices() -> None:
+    with OneDevice():
+        pictures = torch.empty(3, 40, 40, device="meta")
+        assert displacement(pictures, pictures).shape == (3, 2)
+        assert gradient_correlation(pictures, pictures).device == META
