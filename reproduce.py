@@ -20,7 +20,7 @@ from dnnlib.files import FolderLock, check_folder, make_folder
 from reproduction import mini, paper
 from reproduction.claims import judge
 from reproduction.costs import plan_text
-from reproduction.experiment import Experiment
+from reproduction.experiment import Experiment, inception_of
 from reproduction.outcome import REPORT, write
 from reproduction.results import gather
 from reproduction.runner import Asked, Runner, StageFailed
@@ -42,7 +42,12 @@ OF_PAPER = {"data", "rec_model", "rec_arch", "heldout_data", "ids", "samples_per
     help="Test recognition on these, too: a folder with LFW, CFP-FP, AgeDB-30, CALFW and CPLFW as .bin, say. Can be "
     "given again. Needed with --scale paper.",
 )
-@option("--inception", metavar="FILE", help="Inception network, for FID, KID and IS beside their arcface relatives.")
+@option(
+    "--inception",
+    metavar="FILE",
+    help="Inception network, for FID, KID and IS beside their arcface "
+    "relatives; a TorchScript program as FILE@sha256:HEX.",
+)
 @option("--cores", type=click.IntRange(1), help="Scale mini: cores to keep busy.  [default: all, 2 at least]")
 @option("--data", "--data-folder", metavar="DIR|ZIP", help="Scale paper: the real paired set, at 256x256.")
 @option("--rec-model", metavar="FILE", help="Scale paper: the recognition model of the features, ArcFace's r100.")
@@ -115,8 +120,7 @@ def build(scale: str, cores: int | None, gpus: int, options: dict[str, Any]) -> 
     if scale == "mini":
         refuse_others({*click.get_current_context().params} - OF_PAPER, "is for --scale paper; leave it out")
         places = tuple(str(Path(place).resolve()) for place in benchmarks)
-        inception = None if options["inception"] is None else str(Path(options["inception"]).resolve())
-        return mini.build(benchmarks=places, inception=inception)
+        return mini.build(benchmarks=places, inception=inception_of(options["inception"]))
     if cores is not None:
         raise UserError("--cores: is for --scale mini; --gpus says what the paper's scale works on")
     for name, what in (("data", "a real paired set"), ("rec_model", "a recognition model")):

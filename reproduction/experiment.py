@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 from dnnlib.errors import UserError
 from metrics.registry import parse_metrics
@@ -33,7 +34,7 @@ NO_FILTER = ("--rules", "quality", "--min-feature-norm", "0")
 # Metrics of either set of pictures, and those that ask the network; which exist, the registry says.
 OF_PICTURES = ("fd_arcface", "kd_arcface", "pr_arcface", "alignment", "cross_id")
 OF_NETWORK = ("id_consistency", "diversity")
-OF_INCEPTION = ("fid", "kid", "pr", "is")
+OF_INCEPTION = ("fid", "kid", "is")
 
 
 @dataclass(frozen=True)
@@ -179,3 +180,13 @@ def known_metrics(families: Iterable[str], number: int) -> list[str]:
         except UserError:
             continue
     return found
+
+
+def inception_of(named: str | None) -> str | None:
+    """FILE or FILE@sha256:HEX with the file's whole path, for commands that run elsewhere. Raises UserError."""
+    if named is None:
+        return None
+    path, mark, digest = named.partition("@sha256:")
+    if not Path(path).is_file():
+        raise UserError(f"--inception: {path}: no such file")
+    return f"{Path(path).resolve()}{mark}{digest}"

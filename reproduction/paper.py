@@ -14,7 +14,7 @@ from typing import NamedTuple
 from arcface.benchmarks import find_benchmarks
 from arcface.weights import load_recognition
 from dnnlib.errors import UserError
-from reproduction.experiment import Dataset, Experiment
+from reproduction.experiment import Dataset, Experiment, inception_of
 from torch_utils.description import DESCRIPTION
 from torch_utils.image_tree import PairedTree
 
@@ -47,8 +47,6 @@ def build(given: Given) -> Experiment:
     load_recognition(given.rec_model, arch=given.rec_arch)
     for place in given.benchmarks:
         find_benchmarks(place)
-    if given.inception is not None and not Path(given.inception).is_file():
-        raise UserError(f"--inception: {given.inception}: no such file")
     benchmarks = tuple(str(Path(place).resolve()) for place in given.benchmarks)
     model = str(Path(given.rec_model).resolve())
     share = max(number for number in range(1, given.gpus + 1) if BATCH % number == 0)
@@ -70,7 +68,7 @@ def build(given: Given) -> Experiment:
         samples=given.samples,
         generation=("--identities", "random", *many),
         measuring=many,
-        inception=None if given.inception is None else str(Path(given.inception).resolve()),
+        inception=inception_of(given.inception),
         recognition=(
             *("--backbone", "r50", "--head", "arcface", "--batch", str(RECOGNITION_BATCH)),
             *("--steps", str(steps(given.ids * given.samples))),

@@ -90,6 +90,18 @@ def test_aligned(drawn: float, real: float, shuffled: float, verdict: str) -> No
     assert claims.aligned(results) == ({"error": drawn, "error_real": real, "error_shuffled": shuffled}, verdict)
 
 
+@pytest.mark.parametrize(("cosine", "verdict"), [(0.5, REPRODUCED), (0.49, NOT_REPRODUCED)])
+def test_follows_feature(cosine: float, verdict: str) -> None:
+    """Strangers at 0.1, real pictures of one person at 0.9: half the way is 0.5. NIR must come there, too."""
+    results = outcome()
+    for part, value in (("cosine", 0.6), ("others", 0.1), ("cosine_real", 0.9), ("eer", 0.2)):
+        results["quality"].append(line("drawn", f"id_consistency100_{part}", "vis", value))
+        results["quality"].append(
+            line("drawn", f"id_consistency100_{part}", "nir", cosine if part == "cosine" else value)
+        )
+    assert claims.follows_feature(results)[1] == verdict
+
+
 def test_stops_leaks() -> None:
     results = outcome()
     own = results["privacy"]
