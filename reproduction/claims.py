@@ -235,8 +235,8 @@ CLAIMS: tuple[tuple[str, str, Callable[[Results], Judgement]], ...] = (
     ),
     (
         "The identity of what is drawn follows the identity feature.",
-        f"in each spectrum, the mean cosine between a drawn picture and its own condition is at least {FOLLOWS:g} of the "
-        "way from that to others' conditions to that between real pictures of one person",
+        f"in each spectrum, the mean cosine between a drawn picture and its own condition is at least {FOLLOWS:g} of "
+        "the way from that to others' conditions to that between real pictures of one person",
         follows_feature,
     ),
     (
