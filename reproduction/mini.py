@@ -35,7 +35,7 @@ class Sizes(NamedTuple):
     heldout: People = People(100, 10, 2000)
     test_pairs: int = 2000
     instrument_epochs: int = 10
-    kimg: float = 24
+    kimg: float = 20
     recognition_steps: int = 150
 
 
