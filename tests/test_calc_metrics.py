@@ -139,6 +139,32 @@ def test_a_network_is_measured(inputs: Path, tmp_path: Path, capsys: pytest.Capt
     assert one.out.split()[1] == "nir"
 
 
+def test_a_drawn_picture_is_compared_with_the_condition_that_it_was_drawn_at(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m.jsonl"
+    found = call(inputs, capsys, gen_model=inputs / "gen.safetensors", out=out, metrics="id_consistency9,cross_id9",
+                 seed=5, batch=4)  # fmt: skip
+    assert found.status == 0, found.err
+    values = {(line["metric"], line["spectrum"]): line["value"] for line in read_lines(out)}
+    drawings = Drawings(
+        load_generator(inputs / "gen.safetensors"),
+        np.random.default_rng(2).standard_normal((12, 512)).astype(np.float32), 5, 1,
+    )  # fmt: skip
+    model, own = load_recognition(inputs / "rec.safetensors"), dict[str, list[float]](vis=[], nir=[], pair=[])
+    for index in range(9):  # one by one
+        (pair,) = drawings.pairs([index])
+        vectors = {name: embed(model, images)[0] for name, images in pair.items()}
+        vectors["asked"] = drawings.conditions([index])[0]
+        vectors = {name: vector / np.linalg.norm(vector) for name, vector in vectors.items()}
+        for name in SPECTRA:
+            own[name].append(float(vectors[name] @ vectors["asked"]))
+        own["pair"].append(float(vectors["vis"] @ vectors["nir"]))
+    for name in SPECTRA:
+        assert values["id_consistency9_cosine", name] == pytest.approx(np.mean(own[name]), abs=1e-4)
+    assert values["cross_id9_pair", "vis-nir"] == pytest.approx(np.mean(own["pair"]), abs=1e-4)
+
+
 def test_what_is_recorded_is_not_measured_again(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,10 +191,10 @@ def test_two_processes_find_the_same(inputs: Path, tmp_path: Path, capsys: pytes
     for gpus in (1, 2):
         out = tmp_path / f"{gpus}.jsonl"
         found = call(inputs, capsys, gen_model=inputs / "gen.safetensors", out=out, gpus=gpus, device="cpu",
-                     metrics="fd_arcface9,pr_arcface9")  # fmt: skip
+                     metrics="fd_arcface9,pr_arcface9,alignment9,id_consistency9,diversity24")  # fmt: skip
         assert found.status == 0, found.err
         values.append({(line["metric"], line["spectrum"]): line["value"] for line in read_lines(out)})
-    assert values[0].keys() == values[1].keys() and len(values[0]) == 6
+    assert values[0].keys() == values[1].keys() and len(values[0]) == 6 + 9 + 10 + 8
     assert all(values[1][key] == pytest.approx(value, rel=1e-5) for key, value in values[0].items())
 
 
@@ -184,6 +210,8 @@ def test_two_processes_find_the_same(inputs: Path, tmp_path: Path, capsys: pytes
         ({"fake": "made", "data": "nowhere"}, "--data: .*nowhere"),
         ({"fake": "made", "metrics": "fud"}, "--metrics: fud: no such metric"),
         ({"fake": "made", "metrics": "fd_arcface50"}, "--metrics: fd_arcface50: there are 8 drawn pairs"),
+        ({"fake": "made", "metrics": "id_consistency"}, "--metrics: id_consistency: asks a network"),
+        ({"fake": "made", "metrics": "alignment", "spectra": "vis"}, "--metrics: alignment: compares the two spectra"),
         ({"fake": "made", "rec_model": None}, "--metrics: fd_arcface needs --rec-model"),
         ({"fake": "made", "rec_model": "gen.safetensors"}, "--rec-model: "),
         ({"fake": "made", "out": "real"}, "--out: "),
