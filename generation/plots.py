@@ -144,7 +144,10 @@ def bars(groups: Sequence[str], series: Sequence[Bars], name: str, ylabel: str, 
             x = np.arange(len(groups)) + (number - (len(series) - 1) / 2) * width
             values, spreads = np.asarray(part.values), np.array([spread or 0.0 for spread in part.spreads])
             axes.bar(x, values - floor, 0.9 * width, bottom=floor, color=COLOR[part.color], alpha=0.75)
-            axes.errorbar(x, values, spreads, fmt="none", ecolor=COLOR["ink"], elinewidth=1.2, capsize=2.5)
+            known = spreads > 0
+            axes.errorbar(
+                x[known], values[known], spreads[known], fmt="none", ecolor=COLOR["ink"], elinewidth=1.2, capsize=2.5
+            )
             for place, value, spread in zip(x, values, spreads, strict=True):
                 axes.text(place, value + spread, f"{value:.3g}", ha="center", va="bottom", fontsize=8)
             top = max([top, *(values + spreads)])
