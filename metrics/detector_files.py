@@ -261,6 +261,9 @@ def _lpips(files: Sequence[DetectorFile], protocol: str, device: torch.device) -
 
     @torch.inference_mode()
     def look(images: torch.Tensor) -> Rows:
+        if min(images.shape[2:]) < vgg_lpips.SMALLEST:
+            least = vgg_lpips.SMALLEST
+            raise UserError(f"--metrics: LPIPS sees nothing in pictures under {least} pixels; leave ppl out")
         seen = vgg_lpips.at_most(resizing.coloured(images.to(device).float()))  # [2 N, 3, h, w]
         if files[0].scripted:
             parts = networks[0](seen, resize_images=False, return_lpips=True)  # [2 N, D], whose distance is LPIPS

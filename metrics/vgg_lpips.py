@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-SIDE = 224  # of the pictures whose features are taken; distances are of pictures of any size from 16 pixels on
+SIDE = 224  # of the pictures whose features are taken
+SMALLEST = 16  # side of pictures that have a distance
 NUM_FEATURES = 4096
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # channels; each stage ends halved
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1], for both uses
@@ -43,10 +44,11 @@ class VGG16(nn.Module):
 
     def stages(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
         """What each stage sees in [N, 3, H, W] before it halves it: [N, 64, H, W], ..., [N, 512, H/16, W/16]."""
-        for layer in self.features:
+        for layer in list(self.features)[:-1]:
             if isinstance(layer, nn.MaxPool2d):
                 yield x
             x = layer(x)
+        yield x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 [N, 3, 224, 224] -> features [N, 4096], of the second fully connected layer after its ReLU, which

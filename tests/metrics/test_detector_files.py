@@ -3,7 +3,6 @@ ones under the public files' names; the large ones are tested in test_inception.
 
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,45 +14,19 @@ from torch import nn
 
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_file
-from metrics import detector_files, inception, public_files, vgg_lpips
+from metrics import detector_files, public_files, vgg_lpips
 from metrics.detector_files import FORMS, INCEPTION, LPIPS, VGG16, AtHand, read_detector
 from metrics.detectors import Detector
 from metrics.resizing import CLEAN, OWN, PYTORCH_FID
-from tests.metrics.random_weights import fill, pictures, shapes_of
-
-
-class SmallInception(inception.Inception):
-    """The first layer alone."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self.Conv2d_1a_3x3 = inception._Convolution(3, inception.Layer("", 8, (3, 3), 2))
-        self.fc = nn.Linear(8, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.Conv2d_1a_3x3(x).mean(dim=(2, 3))
+from tests.metrics.random_weights import pictures
+from tests.metrics.small_detectors import use_small_networks, weights, written
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(FORMS, INCEPTION, FORMS[INCEPTION]._replace(build=SmallInception))
-    monkeypatch.setattr(vgg_lpips, "STAGES", ((4,),) * 5)
-    monkeypatch.setattr(vgg_lpips, "NUM_FEATURES", 6)
-    yield
-
-
-def weights(holds: str) -> dict[str, torch.Tensor]:
-    return fill(shapes_of(FORMS[holds].build()))
-
-
-def written(holds: str, name: str = "", **changes: torch.Tensor | None) -> str:
-    """A file with a network's weights, some of them changed or (None) left out."""
-    state = {**weights(holds), **changes}
-    path = name or f"{holds}.pth"
-    torch.save({key: values for key, values in state.items() if values is not None}, path)
-    return path
+    use_small_networks(monkeypatch)
 
 
 def detector(kind: str, *files: str, resize: str = OWN) -> Detector:
@@ -233,6 +206,9 @@ def test_vgg16_and_lpips_share_a_file() -> None:
     seen = vgg_lpips.normalise(images)
     assert found == pytest.approx(vgg_lpips.lpips(vgg, heads, seen[::2], seen[1::2]).numpy(), rel=1e-4)
     assert distance.look(images[[0, 0]])["distances"] == [0] and found.min() > 0
+    assert distance.look(images[:2, :, :16, :16])["distances"].shape == (1,)
+    with pytest.raises(UserError, match="LPIPS sees nothing in pictures under 16 pixels"):
+        distance.look(images[:2, :, :15, :15])
     large = images[:2].repeat_interleave(16, 2).repeat_interleave(16, 3)  # of 512 pixels
     small = images[:2].repeat_interleave(8, 2).repeat_interleave(8, 3)
     assert distance.look(large)["distances"] == pytest.approx(distance.look(small)["distances"], rel=1e-4)

@@ -3,16 +3,21 @@ is installed, by that network itself."""
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from metrics import inception
+from metrics.detector_files import AtHand
+from metrics.feature_stats import FeatureStats
+from metrics.frechet import frechet_distance
 from metrics.inception import AVERAGE, BLOCKS, MAXIMUM, Inception, Layer
-from metrics.resizing import PYTORCH_FID, for_inception
+from metrics.resizing import OWN, PYTORCH_FID, for_inception
 from tests.metrics.random_weights import fill, pictures, shapes_of
 
 # SHA-256 of the names and shapes in the state dict of pytorch_fid.inception.fid_inception_v3 (0.3.0), counters of
@@ -106,3 +111,27 @@ def test_probabilities_are_of_the_products_without_the_bias(network: Inception) 
     wanted = exponentials / exponentials.sum(axis=1, keepdims=True)
     assert network.probabilities(features).numpy() == pytest.approx(wanted, rel=1e-4)
     assert network.fc.bias.abs().max() > 0.1 and wanted.shape == (3, 1008)
+
+
+@pytest.mark.slow
+def test_fid_is_torch_fidelity_s_where_it_is_installed(network: Inception, tmp_path: Path) -> None:
+    """Of two folders, with the same weights; its resizing is TensorFlow's too."""
+    theirs = pytest.importorskip("torch_fidelity")
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    sides = pictures(12, height=40, width=40).split(6)
+    for side, images in enumerate(sides):
+        (tmp_path / str(side)).mkdir()
+        for number, image in enumerate(images):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / str(side) / f"{number}.png")
+    found = theirs.calculate_metrics(
+        input1=str(tmp_path / "0"),
+        input2=str(tmp_path / "1"),
+        fid=True,
+        cuda=False,
+        cache=False,
+        verbose=False,
+        feature_extractor_weights_path=str(tmp_path / "weights.pth"),
+    )
+    looks = AtHand([str(tmp_path / "weights.pth")]).detector("inception", "fid", OWN, "cpu")
+    ours = [FeatureStats.of(looks.look(images)["features"]) for images in sides]
+    assert frechet_distance(*ours) == pytest.approx(found["frechet_inception_distance"], rel=1e-4)
