@@ -187,7 +187,7 @@ def _read_saved(
             if int.from_bytes(stream.read(8), "little") != count:
                 raise unreadable
             data[key] = stream.read(count * dtype.itemsize)
-    return content, {key: _numbers(data.get(key, b""), *kind, where) for key, kind in wanted.items()}
+    return content, {key: _numbers(data.pop(key, b""), *kind, where) for key, kind in wanted.items()}
 
 
 def _numbers(data: bytes, dtype: torch.dtype, count: int, where: str) -> torch.Tensor:
