@@ -36,7 +36,7 @@ class Sizes(NamedTuple):
     test_pairs: int = 2000
     instrument_epochs: int = 10
     kimg: float = 20
-    recognition_steps: int = 150
+    recognition_steps: int = 120
 
 
 SIZES = Sizes()
