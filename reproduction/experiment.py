@@ -52,7 +52,7 @@ class Experiment:
 
     rec_model: of the identity features, with `rec_options` beside it. heldout: real people of whom nothing is learned;
     None: there are none, and what needs them stays open. benchmarks: paths that recognition is tested on, `marks`: the
-    files that tell whether they are the same. slots: what the machine has; all_slots: how many a large stage takes.
+    files that tell whether they are the same. all_slots: how many a large stage takes.
     """
 
     scale: str
