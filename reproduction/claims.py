@@ -198,6 +198,9 @@ def _better(results: Results, first: tuple[str, str], second: tuple[str, str]) -
 
 
 def better_than_unfiltered(results: Results) -> Judgement:
+    pairs = {source: results["recipe"]["pairs"][source] for source in ("unfiltered", "filtered")}
+    if len(set(pairs.values())) > 1:
+        return {"pairs": pairs, "reason": "the two sets are not equally large"}, UNDECIDED
     return _better(results, ("filtered", "vis+nir"), ("unfiltered", "vis+nir"))
 
 

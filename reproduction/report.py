@@ -62,8 +62,7 @@ def _cards(results: Results, claims: Sequence[Claim], seconds: float) -> list[tu
     cards = [(str(counts[verdict]), f"of {len(claims)} claims {verdict}") for verdict in LOOKS]
     return [
         *cards,
-        (f"{recipe['real_pairs']:,}", "real pairs to learn from"),
-        (f"{recipe['synthetic_pairs']:,}", f"pairs of {recipe['synthetic_people']:,} people in each synthetic set"),
+        *((f"{number:,}", f"{source} pairs") for source, number in recipe["pairs"].items()),
         (f"{seconds / 60:,.0f} min", "of work by all stages together"),
     ]
 

@@ -1,6 +1,6 @@
 """What came out: the figures that the finished stages wrote, brought together, each with the stage it comes from.
 
-recipe        scale, seeds, people and pairs of each source
+recipe        scale, seeds, pairs of each source, and the benchmarks that decide
 stages        name -> command line and seconds
 quality       drawn and held-out pictures against the real ones: metric, spectrum, value
 datasets      what the filter did: the summaries of both synthetic sets
@@ -32,15 +32,14 @@ Results = dict[str, Any]
 def gather(outdir: Path, experiment: Experiment, record: Record) -> Results:
     """Reads what the stages wrote; every stage must be done."""
     audits = {source: read_json(outdir / f"audit-{source}" / "audit.json", "--outdir") for source in SYNTHETIC}
+    datasets = {source: read_json(outdir / source / "summary.json", "--outdir") for source in SYNTHETIC}
     runs = list(_runs(outdir, experiment.seeds))
     return {
         "recipe": {
             "scale": experiment.scale,
             "seeds": list(experiment.seeds),
-            "real_pairs": experiment.real.pairs,
+            "pairs": {"real": experiment.real.pairs, **{name: own["pairs_kept"] for name, own in datasets.items()}},
             "heldout_pairs": experiment.heldout.pairs if experiment.heldout else 0,
-            "synthetic_people": experiment.ids,
-            "synthetic_pairs": experiment.ids * experiment.samples,
             "decides": _deciding(experiment.scale, runs),
         },
         "stages": {
@@ -54,7 +53,7 @@ def gather(outdir: Path, experiment: Experiment, record: Record) -> Results:
             if (outdir / path).exists()
             for line in read_lines(outdir / path)
         ],
-        "datasets": {source: read_json(outdir / source / "summary.json", "--outdir") for source in SYNTHETIC},
+        "datasets": datasets,
         "privacy": {source: _privacy(audit) for source, audit in audits.items()},
         "people": {
             "real": {**audits["filtered"]["real"], "stage": "audit-filtered"},

@@ -150,8 +150,7 @@ def markdown(results: Results, claims: Sequence[Claim]) -> str:
     lines = [
         f"# The paper's experiment, --scale {recipe['scale']}",
         "",
-        f"{recipe['real_pairs']:,} real pairs; {recipe['synthetic_pairs']:,} synthetic pairs of "
-        f"{recipe['synthetic_people']:,} people in each set.",
+        f"Pairs: {words_of(recipe['pairs'])}.",
     ]
     for table in [*tables(results), claim_rows(claims)]:
         cells = [table.head, ["---"] * len(table.head), *table.rows]

@@ -61,7 +61,7 @@ elif script == "generate_dataset.py":
     draw(given["--outdir"], "/")
     kept = {"verdict": "kept", "max_sim_real": 0.5, "sim_reference": 0.7, "max_sim_other": 0.3}
     write(f"{given['--outdir']}/manifest.jsonl", [kept, {**kept, "sim_reference": None}, {"verdict": "same"}])
-    write(f"{given['--outdir']}/summary.json", {"threshold_unique": 0.6, "threshold_same": 0.55})
+    write(f"{given['--outdir']}/summary.json", {"threshold_unique": 0.6, "threshold_same": 0.55, "pairs_kept": 4})
 elif script == "calc_metrics.py":
     lines = [
         {"metric": name, "spectrum": spectrum, "value": 2.0}

@@ -68,10 +68,8 @@ def outcome() -> dict[str, Any]:
         "recipe": {
             "scale": "mini",
             "seeds": [0, 1, 2],
-            "real_pairs": 100,
+            "pairs": {"real": 100, "unfiltered": 100, "filtered": 100},
             "heldout_pairs": 100,
-            "synthetic_people": 10,
-            "synthetic_pairs": 100,
             "decides": ["pairs-vis-vis"],
         },
         "stages": {"people-real": {"command": "python dataset_tool.py example --dest people/real", "seconds": 3.0}},

@@ -172,6 +172,13 @@ def test_recognition() -> None:
     assert "fewer than two seeds" in claims.better_with_nir(results)[0]["reason"]
 
 
+def test_sets_of_different_size_are_not_compared() -> None:
+    results = outcome()
+    results["recipe"]["pairs"]["filtered"] = 49
+    values, verdict = claims.better_than_unfiltered(results)
+    assert verdict == UNDECIDED and values["pairs"] == {"unfiltered": 100, "filtered": 49}
+
+
 def test_worse_is_not_reproduced() -> None:
     results = outcome()
     for run in results["recognition"]:
