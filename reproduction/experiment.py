@@ -78,10 +78,10 @@ class Experiment:
         """In the order in which they are best begun."""
         return [
             *self.preparation,
-            *self._recognition_of("real"),
             self._features(),
             self._thresholds(),
-            self._generator(),
+            self._generator(),  # the longest: the real models are trained beside it
+            *self._recognition_of("real"),
             *(self._dataset(source) for source in SYNTHETIC),
             *self._quality(),
             *(self._audit(source) for source in SYNTHETIC),
