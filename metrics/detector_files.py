@@ -30,6 +30,7 @@ INCEPTION, VGG16, LPIPS = KINDS = ("inception", "vgg16", "lpips")  # of detector
 NEEDS = {INCEPTION: (INCEPTION,), VGG16: (VGG16,), LPIPS: (VGG16, LPIPS)}  # kind -> files, as public_files names them
 SCRIPTED = {"no_output_bias": INCEPTION, "return_lpips": VGG16}  # a word that the program's call takes -> what it is
 STATED = "@sha256:"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MOST_BYTES = 1 << 30
 OPTION = "--detector"
 
@@ -119,24 +120,27 @@ def _filled(form: _Form, state: dict[str, torch.Tensor], where: str) -> nn.Modul
     counter = "num_batches_tracked"
     wanted = {name: values for name, values in network.state_dict().items() if not name.endswith(counter)}
     given = {name: values for name, values in state.items() if not name.endswith(counter)}
-    faults = [f"{name} is missing" for name in wanted if name not in given]
-    faults += [f"{name} is not expected" for name in given if name not in wanted]
-    faults += [
-        f"{name} is {tuple(given[name].shape)}, {tuple(values.shape)} is needed"
-        for name, values in wanted.items()
-        if name in given and given[name].shape != values.shape
-    ]
-    faults += [
-        f"{name} holds NaN, infinity or no floating-point numbers"
-        for name, values in given.items()
-        if not (values.is_floating_point() and values.isfinite().all())
-    ]
-    if faults:
+    found = {name: _fault(given.get(name), wanted.get(name)) for name in {**wanted, **given}}
+    if faults := [f"{name} {fault}" for name, fault in found.items() if fault]:
         raise UserError(f"{where}: not {form.name}: {len(faults)} tensors do not fit, the first: {faults[0]}")
     zero = {name: torch.tensor(0) for name in network.state_dict() if name.endswith(counter)}
     whole = {name: values.to(torch.float32) for name, values in given.items()}
     network.load_state_dict({**whole, **zero}, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def _fault(given: torch.Tensor | None, wanted: torch.Tensor | None) -> str | None:
+    """What is wrong with a tensor. Of one that does not belong there no number is looked at: a small file can hold
+    many large views."""
+    if given is None:
+        return "is missing"
+    if wanted is None:
+        return "is not expected"
+    if given.shape != wanted.shape:
+        return f"is {tuple(given.shape)}, {tuple(wanted.shape)} is needed"
+    if given.dtype not in FLOATS or not given.to(torch.float32).isfinite().all():
+        return "holds NaN, infinity or no floating-point numbers"
+    return None
 
 
 def _is_program(data: bytes) -> bool:

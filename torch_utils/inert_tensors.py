@@ -33,6 +33,7 @@ _DTYPES = {
 _STORAGES = {f"{module}.{name}Storage": dtype for name, dtype in _DTYPES.items() for module in ("torch", "torch.cuda")}
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 MAX_DIMENSIONS = 8
+LARGEST = 1 << 40  # size, stride or place in a storage; a stride that is never taken may be any number
 
 
 class TensorReader:
@@ -81,7 +82,7 @@ def _fits(offset: Any, size: Any, stride: Any, numbers: int) -> bool:
     """Whether a strided view lies within a storage of so many numbers, and has no more than those."""
     if not (isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= MAX_DIMENSIONS):
         return False
-    if not all(type(value) is int and value >= 0 for value in (offset, *size, *stride)):
+    if not all(type(value) is int and 0 <= value < LARGEST for value in (offset, *size, *stride)):
         return False
     if 0 in size:
         return True
@@ -170,7 +171,11 @@ def _read_saved(
                 name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
                 content = read(io.BytesIO(_stored(archive, name)), where, allowed, persistent=True)
                 wanted = _described(references(content), len(raw), unreadable)
-                data = {key: _stored(archive, f"{name.removesuffix('/data.pkl')}/data/{key}") for key in wanted}
+                folder = f"{name.removesuffix('/data.pkl')}/data"
+                data = {
+                    key: _stored(archive, f"{folder}/{key}", dtype.itemsize * count)
+                    for key, (dtype, count) in wanted.items()
+                }
         except (zipfile.BadZipFile, LookupError, StopIteration, ValueError, RuntimeError, OSError, EOFError) as error:
             raise unreadable from error
     else:
@@ -196,11 +201,12 @@ def _numbers(data: bytes, dtype: torch.dtype, count: int, where: str) -> torch.T
     return torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty([0], dtype=dtype)
 
 
-def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member that is not compressed, as torch writes them, and so no larger than the file."""
+def _stored(archive: zipfile.ZipFile, name: str, size: int | None = None) -> bytes:
+    """A member that is not compressed, as torch writes them, and so no larger than the file; of so many bytes, for
+    members may lie within one another, and all of them together be larger."""
     entry = archive.getinfo(name)
-    if entry.compress_type != zipfile.ZIP_STORED:
-        raise zipfile.BadZipFile("compressed")
+    if entry.compress_type != zipfile.ZIP_STORED or size not in (None, entry.file_size):
+        raise zipfile.BadZipFile("compressed, or of another size")
     return archive.read(entry)
 
 

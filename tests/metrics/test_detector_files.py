@@ -96,6 +96,9 @@ def broken(name: str) -> str:
     if name == "whole numbers":
         written(VGG16, str(path), **{"classifier.6.bias": torch.zeros(1000, dtype=torch.int64)})
         return r"classifier\.6\.bias holds NaN, infinity or no floating-point numbers"
+    if name == "too large for float32":
+        written(VGG16, str(path), **{"classifier.6.bias": torch.full((1000,), 1e300, dtype=torch.float64)})
+        return r"classifier\.6\.bias holds NaN, infinity or no floating-point numbers"
     if name == "another network":
         torch.save(nn.Linear(1, 1).state_dict(), path)
         return r"2 tensors of no network that is known here; pt_inception-2015-12-05-6726825d\.pth, "
@@ -112,7 +115,7 @@ def broken(name: str) -> str:
     "name",
     [
         *("a pickle that runs", "much memory", "a thousand classes", "incomplete", "too much", "NaN", "whole numbers"),
-        *("another network", "truncated", "text", "absent"),
+        *("too large for float32", "another network", "truncated", "text", "absent"),
     ],
 )
 def test_what_is_no_network_is_one_line(name: str) -> None:
@@ -120,6 +123,24 @@ def test_what_is_no_network_is_one_line(name: str) -> None:
     with pytest.raises(UserError, match=rf"^--detector: x\.pth: .*{words}") as told:
         read_detector("x.pth")
     assert "\n" not in str(told.value) and not Path("ran").exists()
+
+
+def test_numbers_that_torch_cannot_look_at() -> None:
+    state = weights(VGG16)
+    save_file({**state, "classifier.6.bias": state["classifier.6.bias"].to(torch.float8_e4m3fn)}, "x.safetensors")
+    with pytest.raises(UserError, match=r"classifier\.6\.bias holds NaN, infinity or no floating-point numbers"):
+        read_detector("x.safetensors")
+
+
+def test_of_what_does_not_belong_there_no_number_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file can hold very many names of one large tensor."""
+    path = written(VGG16, "x.pth", **{f"more.{number}": torch.zeros(1) for number in range(3)})
+    looked: list[torch.Tensor] = []
+    isfinite = torch.Tensor.isfinite
+    monkeypatch.setattr(torch.Tensor, "isfinite", lambda values: (looked.append(values), isfinite(values))[1])
+    with pytest.raises(UserError, match=r"3 tensors do not fit, the first: more\.0 is not expected"):
+        read_detector(path)
+    assert len(looked) == len(weights(VGG16))
 
 
 def test_broken_safetensors_and_large_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,13 +100,25 @@ def huge_zip() -> bytes:
     return stream.getvalue()
 
 
+def more_than_it_says() -> bytes:
+    """A member with more bytes than numbers are told. Members may lie within one another: many such hold much."""
+    source, stream = zipfile.ZipFile(io.BytesIO(saved({"a": torch.zeros(4)}))), io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed:
+        for name in source.namelist():
+            packed.writestr(name, source.read(name) * (9 if name.endswith("/data/0") else 1))
+    return stream.getvalue()
+
+
 HOSTILE = {
     "a call": (saved({"a": torch.zeros(2), "b": Made(os.system, "touch ran")}), r"holds posix\.system"),
     "a call, old": (saved({"b": Made(os.system, "touch ran")}, False), r"holds posix\.system"),
     "much memory for nothing": (saved({"a": Made(bytearray, 1 << 40)}), r"holds __builtin__\.bytearray"),
     "compressed": (huge_zip(), "cannot be read"),
+    "more than it says": (more_than_it_says(), "a storage that cannot be read"),
     "larger than the file": (old_file({"a": tensor(1 << 40)}, ["7"], NUMBERS), "cannot be read"),
     "a view without memory": (old_file({"a": tensor(4, (1 << 40,), (0,))}, ["7"], NUMBERS), "a reaches beyond"),
+    "a stride that is never taken": (old_file({"a": tensor(4, (1,), (1 << 70,))}, ["7"], NUMBERS), "a reaches beyond"),
+    "nothing, and much of it": (old_file({"a": tensor(4, (0, 1 << 70), (1, 1))}, ["7"], NUMBERS), "a reaches beyond"),
     "beyond its storage": (old_file({"a": tensor(4, (5,), (1,))}, ["7"], NUMBERS), "a reaches beyond its storage of 4"),
     "two lengths of one": (old_file({"a": tensor(4), "b": tensor(3)}, ["7"], NUMBERS), "cannot be read"),
     "another storage": (old_file({"a": tensor(4)}, ["8"], NUMBERS), "cannot be read"),
