@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_json, read_json
-from metrics.identity import OperatingPoint, eer_of, point_at_fmr
+from metrics.identity import OperatingPoint, eer_of, point_at_fmr, points_at_fmrs
 from metrics.score_counts import ScoreCounts, count_scores, curve_of, rates_at
-from metrics.verification import FMRS
 
 PAPER_MEAN, PAPER_SD = 0.776, 0.077
 REPEAT_CEILING = 0.9999  # over this, a copy of a picture would no longer be a repeat
@@ -128,10 +127,10 @@ def from_scores(
 
 
 def fmr_points(mated: ScoreCounts, nonmated: ScoreCounts) -> dict[str, OperatingPoint]:
-    """By the text of each of FMRS that the non-mated scores are enough to tell: the lowest threshold with no more, and
-    the rates there. Without mated scores there is no FNMR, and nan stands for it."""
+    """By the text of each FMR that the non-mated scores are enough to tell: the lowest threshold with no more, and the
+    rates there. Without mated scores there is no FNMR, and nan stands for it."""
     curve = curve_of(mated if mated.total else nonmated, nonmated)
-    points = {text: point_at_fmr(curve, fmr) for text, fmr in FMRS.items() if nonmated.total * fmr >= 1 - 1e-9}
+    points = points_at_fmrs(curve, nonmated.total)
     found = {text: point for text, point in points.items() if np.isfinite(point.threshold)}
     return found if mated.total else {text: point._replace(fnmr=float("nan")) for text, point in found.items()}
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Scores = NDArray[np.float64]
+FMRS = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}  # at which FNMR is told, by their text
 
 
 class Curve(NamedTuple):
@@ -178,6 +179,17 @@ def point_at_fmr(curve: Curve, fmr: float) -> OperatingPoint:
     return OperatingPoint(float(curve.thresholds[index]), float(curve.fmr[index]), float(curve.fnmr[index]))
 
 
+def points_at_fmrs(curve: Curve, nonmated: int) -> dict[str, OperatingPoint]:
+    """`point_at_fmr` of each of FMRS that so many non-mated scores, those of the curve, can tell."""
+    return {text: point_at_fmr(curve, fmr) for text, fmr in FMRS.items() if nonmated * fmr >= 1 - 1e-9}
+
+
+def fnmr_at_fmrs(curve: Curve, nonmated: int) -> dict[str, float | None]:
+    """FNMR at each of FMRS; None at those that the non-mated scores are too few for."""
+    points = points_at_fmrs(curve, nonmated)
+    return {text: points[text].fnmr if text in points else None for text in FMRS}
+
+
 def det(curve: Curve, mated: int, nonmated: int) -> tuple[Scores, Scores]:
     """FMR and FNMR as normal deviates [T], what a DET plot draws (Martin et al. 1997): scores that are distributed
     normally lie on a line.
@@ -201,17 +213,12 @@ def histogram(scores: ArrayLike, bins: int = 200, low: float = -1, high: float =
 
 
 def error_rates(mated: Scores, nonmated: Scores) -> dict[str, float]:
-    """Rates by name: EER, FNMR at FMR 1e-2, 1e-3 and 1e-4, both errors at the filter's threshold, mean - 2 sd of the
-    mated scores, and the moments of both kinds of scores. An FMR that the non-mated scores are too few to tell is left
-    out."""
+    """Rates by name: EER, FNMR at each of FMRS, both errors at the filter's threshold, mean - 2 sd of the mated scores,
+    and the moments of both kinds of scores. An FMR that the non-mated scores are too few to tell is left out."""
     curve, point = roc(mated, nonmated), fmr_fnmr_at(mated, nonmated, mated.mean() - 2 * mated.std())
     return {
         "eer": eer_of(curve),
-        **{
-            f"fnmr_at_fmr_1e-{power}": point_at_fmr(curve, 10.0**-power).fnmr
-            for power in (2, 3, 4)
-            if len(nonmated) >= 10**power
-        },
+        **{f"fnmr_at_fmr_{text}": at.fnmr for text, at in points_at_fmrs(curve, len(nonmated)).items()},
         "mated_mean": float(mated.mean()),
         "mated_sd": float(mated.std()),
         "nonmated_mean": float(nonmated.mean()),

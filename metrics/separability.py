@@ -13,11 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrics.identity import Curve, Leakage, eer_of, leakage, point_at_fmr, unit_rows
+from metrics.identity import Curve, Leakage, eer_of, fnmr_at_fmrs, leakage, unit_rows
 from metrics.score_counts import ScoreCounts, count_scores, curve_of, fdr_of
 from torch_utils.search import Gallery, nearest
-
-FMRS = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
 
 
 class Separability(NamedTuple):
@@ -50,10 +48,7 @@ def separability(features: ArrayLike, labels: Sequence[object] | NDArray) -> Sep
         nonmated,
         curve,
         eer=eer_of(curve),
-        fnmr={
-            text: point_at_fmr(curve, fmr).fnmr if nonmated.total * fmr >= 1 - 1e-9 else None
-            for text, fmr in FMRS.items()
-        },
+        fnmr=fnmr_at_fmrs(curve, nonmated.total),
         fdr=ratio,
         d_prime=float(np.sqrt(2 * ratio)),
     )

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dnnlib.files import StrPath, atomic_path
-from metrics.identity import det, eer_of, point_at_fmr, roc
+from metrics.identity import det, eer_of, fnmr_at_fmrs, roc
 
 FOLDS = 10
-FMRS = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,7 @@ def verify(scores: ArrayLike, same: ArrayLike, folds: ArrayLike | None = None) -
         fold_accuracies=tuple(accuracies.tolist()),
         thresholds=tuple(thresholds.tolist()),
         eer=eer_of(curve),
-        fnmr={
-            text: point_at_fmr(curve, fmr).fnmr if len(nonmated) * fmr >= 1 - 1e-9 else None
-            for text, fmr in FMRS.items()
-        },
+        fnmr=fnmr_at_fmrs(curve, len(nonmated)),
         mated=len(mated),
         nonmated=len(nonmated),
     )
