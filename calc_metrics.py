@@ -4,7 +4,9 @@ metrics/, and generation/measuring.py brings the networks."""
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,34 +15,37 @@ import click
 import numpy as np
 import torch
 
-from arcface.alignment import Template, sight, template_of
+from arcface.alignment import FILTERS, Template, sight, template_of
 from arcface.embed import default_workers
 from arcface.weights import load_recognition
-from dnnlib.cli import Command, option
+from dnnlib.cli import Command, option, refuse_others
 from dnnlib.errors import UserError
-from dnnlib.files import append_line, check_place, read_lines, sha256_file
+from dnnlib.files import append_lines, check_place, read_lines, sha256_file
 from generation import networks
 from generation.measuring import ARCFACE, Instruments, network_side
 from metrics.detector_files import INCEPTION
 from metrics.folder_side import Sources, folder_side, inspect
-from metrics.measure import METRICS_FILE, check_metrics, looked_with, measure
+from metrics.measure import METRICS_FILE, check_metrics, looked_with, measure, refuse_conditions
 from metrics.pictures import Side
 from metrics.public_files import way_to
 from metrics.real import RealPictures
 from metrics.registry import Metric, detectors_of, parse_metrics
 from metrics.resizing import OWN, PROTOCOLS
 from torch_utils import distributed
+from torch_utils.backend import full_memory_named
 from torch_utils.description import read_description
 from torch_utils.feature_file import FILE_NAME, load_features, refuse_other_model
 from torch_utils.launch import find_world, launch
 from torch_utils.memory import keep_freed_memory
 from torch_utils.picture_source import open_pictures, open_spectra
+from torch_utils.readers import lost_reader_named
 from torch_utils.spectra import SPECTRA
 from torch_utils.stop_signals import StopSignals
 from training.draw import Drawings
 from training.snapshots import load_generator
 
 BOTH = "vis+nir"
+OF_NETWORK = {"features", "truncation", "noise_mode"}  # options
 
 
 @click.command(cls=Command)
@@ -110,6 +115,8 @@ def prepare(options: dict[str, Any]) -> Plan | None:
     metrics = parse_metrics(options["metrics"]) if options["metrics"] else None
     if (options["gen_model"] is None) == (options["fake"] is None):
         raise UserError("--gen-model: one of --gen-model, a network, and --fake, pictures, is needed")
+    if options["gen_model"] is None:
+        refuse_others({*click.get_current_context().params} - OF_NETWORK, "is for --gen-model; leave it out")
     sources = sources_of(options["data"], options["spectra"])
     alignment = template_of(read_description(Path(options["data"]), "--data"))
     looks = [options[name] for name in ("detector", "resize")]
@@ -133,9 +140,10 @@ def prepare(options: dict[str, Any]) -> Plan | None:
     constants = {**of_fake, "data": options["data"], "data_digest": digest}
     out = Path(options["out"]) if options["out"] else default_out(options)
     check_place(out, "--out")
-    missing = metrics if options["overwrite"] else not_recorded(metrics, out, constants, options["seed"], observers)
+    known = recorded(metrics, out, {**constants, "seed": options["seed"]}, observers)
+    missing = metrics if options["overwrite"] else [metric for metric in metrics if not known[metric.name]]
     if not missing:
-        show([line for line in recorded(out, constants, options["seed"]) if line["metric"] in names_of(metrics)])
+        show([line for metric in metrics for line in known[metric.name]])
         click.echo(f"All is recorded in {out} already; --overwrite measures again", err=True)
         return None
     return Plan({**options, "workers": workers}, missing, instruments, digest, out, constants)
@@ -162,13 +170,12 @@ def work(plan: Plan, stop: StopSignals) -> None:
     sources = distributed.everywhere(partial(sources_of, options["data"], options["spectra"]))
     real = folder_side(sources, options["batch"], options["workers"], digest=plan.digest)
     fake = distributed.everywhere(partial(fake_side, options, device))
-    lines = []
-    with contextlib.redirect_stdout(sys.stderr):  # what is told on the way is no result
-        for line in measure(plan.metrics, RealPictures(real, observers), fake, options["seed"], device):
-            lines.append({**line, **plan.constants})
-            if distributed.rank() == 0:
-                plan.out.parent.mkdir(parents=True, exist_ok=True)
-                append_line(plan.out, lines[-1])
+    found = measure(plan.metrics, RealPictures(real, observers), fake, options["seed"], device)
+    with (
+        contextlib.redirect_stdout(sys.stderr),  # what is told on the way is no result
+        full_memory_named("--batch", "a smaller one needs less"),
+    ):
+        lines = lost_reader_named(partial(record, found, plan))
     if distributed.rank() == 0:
         show(lines)
         click.echo(f"Recorded in {plan.out}", err=True)
@@ -195,12 +202,14 @@ def check_network(
     """Its size, conditions and alignment; and what the record says of it."""
     where, path = f"--gen-model: {options['gen_model']}", features_path(options)
     generator, features = load_generator(options["gen_model"]), load_features(path)
+    length, wanted = features.features.shape[1], generator.metadata.get("recognition_model")
     refuse_other_size(where, generator.resolution, options["data"], pixels)
     refuse_other_alignment(where, template_of(generator.metadata, where), options["data"], alignment)
-    if features.features.shape[1] != generator.c_dim:
-        raise UserError(f"--features: {path}: {features.features.shape[1]} numbers each; {generator.c_dim} are needed")
-    wanted = generator.metadata.get("recognition_model")
-    if wanted not in (None, features.model):
+    if not generator.c_dim:  # whatever it is given, it draws from the latent alone
+        refuse_conditions(metrics)
+    elif length != generator.c_dim:
+        raise UserError(f"--features: {path}: {length} numbers each; {generator.c_dim} are needed")
+    elif wanted not in (None, features.model):
         raise UserError(f"--features: {path}: of recognition model {features.model}; the network knows {wanted}")
     if any(metric.family.conditions for metric in metrics) and ARCFACE in detectors_of(metrics):
         model = load_recognition(options["rec_model"], arch=options["rec_arch"])
@@ -213,19 +222,28 @@ def check_network(
 def check_pictures(
     options: dict[str, Any], alignment: Template | None, pixels: int, workers: int
 ) -> tuple[Side, dict[str, Any]]:
-    """Their size and alignment; and what the record says of them."""
+    """Their size, filter and alignment; and what the record says of them."""
     path = options["fake"]
     sources = sources_of(path, options["spectra"], "--fake")
     own, digest = inspect(sources, workers, "--fake")
     refuse_other_size(f"--fake: {path}", own, options["data"], pixels)
-    described = template_of(read_description(Path(path), "--fake"))
-    refuse_other_alignment(f"--fake: {path}", described, options["data"], alignment)
+    described = read_description(Path(path), "--fake")
+    refuse_other_filter(f"--fake: {path}", described, options["data"])
+    refuse_other_alignment(f"--fake: {path}", template_of(described), options["data"], alignment)
     return folder_side(sources, options["batch"]), {"fake": path, "fake_digest": digest}
 
 
 def refuse_other_size(where: str, own: int, data: str, pixels: int) -> None:
     if own != pixels:
         raise UserError(f"{where}: pictures of {own}x{own}, but those of --data {data} are {pixels}x{pixels}")
+
+
+def refuse_other_filter(where: str, described: dict[str, Any], data: str) -> None:
+    """Of pictures that were made smaller; those that were drawn have none (PAIN_POINTS row 10)."""
+    known = list(FILTERS)
+    own, theirs = described.get("resize"), read_description(Path(data)).get("resize")
+    if own in known and theirs in known and own != theirs:
+        raise UserError(f"{where}: reduced by {own}, but --data {data} by {theirs}; prepare both in one way")
 
 
 def refuse_other_alignment(where: str, own: Template | None, data: str, alignment: Template | None) -> None:
@@ -258,36 +276,37 @@ def default_out(options: dict[str, Any]) -> Path:
     return (path if path.is_dir() else path.parent) / METRICS_FILE
 
 
-def recorded(out: Path, constants: dict[str, Any], seed: int) -> list[dict[str, Any]]:
-    """Lines of the same pictures and settings."""
-    same = {**constants, "seed": seed}
+def record(found: Iterable[list[dict[str, Any]]], plan: Plan) -> list[dict[str, Any]]:
+    """All lines, with what is the same in each. Rank 0 appends those of a metric at once: none is there in part."""
+    lines = []
+    for own in ([{**line, **plan.constants} for line in several] for several in found):
+        if distributed.rank() == 0:
+            plan.out.parent.mkdir(parents=True, exist_ok=True)
+            append_lines(plan.out, own)
+        lines += own
+    return lines
+
+
+def recorded(
+    metrics: list[Metric], out: Path, same: dict[str, Any], observers: dict[str, Any]
+) -> dict[str, list[dict[str, Any]]]:
+    """By metric its latest lines in `out`, of the same pictures, settings and detectors. Some figures have no value
+    for some pictures, so any line says that the metric was measured."""
     lines = read_lines(out) if out.exists() else []
-    return [line for line in lines if all(line.get(key) == value for key, value in same.items())]
-
-
-def not_recorded(
-    metrics: list[Metric], out: Path, constants: dict[str, Any], seed: int, observers: dict[str, Any]
-) -> list[Metric]:
-    """Metrics of which `out` lacks a figure by the same detectors."""
-    lines = recorded(out, constants, seed)
-
-    def there(metric: Metric) -> bool:
-        looked = looked_with(metric, observers)
-        same = {line["metric"] for line in lines if all(line.get(key) == value for key, value in looked.items())}
-        return same >= set(metric.figures)
-
-    return [metric for metric in metrics if not there(metric)]
-
-
-def names_of(metrics: list[Metric]) -> set[str]:
-    return {name for metric in metrics for name in metric.figures}
+    found = {}
+    for metric in metrics:
+        wanted = {**same, **looked_with(metric, observers)}
+        own = [line for line in lines if wanted.items() <= line.items() and line["metric"] in metric.figures]
+        found[metric.name] = list({(line["metric"], line["spectrum"]): line for line in own}.values())
+    return found
 
 
 def show(lines: list[dict[str, Any]]) -> None:
     """A line a result."""
     for line in lines:
         spread = f" (sd {line['sd']:.4g})" if line.get("sd") is not None else ""
-        click.echo(f"{line['metric']:28} {line['spectrum']:8} {line['value']:.6g}{spread}")
+        value = math.nan if line["value"] is None else line["value"]  # JSON has no NaN
+        click.echo(f"{line['metric']:28} {line['spectrum']:8} {value:.6g}{spread}")
 
 
 if __name__ == "__main__":

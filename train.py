@@ -19,7 +19,7 @@ from dnnlib.progress import progress
 from generation.measuring import Instruments, network_side
 from metrics.detectors import Observer
 from metrics.folder_side import folder_side, tree_sources
-from metrics.measure import SnapshotMetrics, check_metrics
+from metrics.measure import SnapshotMetrics, check_metrics, refuse_conditions
 from metrics.pictures import Side
 from metrics.real import RealPictures
 from metrics.registry import NONE, parse_metrics
@@ -32,6 +32,7 @@ from torch_utils.launch import find_world, launch, launchers_place
 from torch_utils.memory import keep_freed_memory
 from torch_utils.ops import kernels
 from torch_utils.pair_check import check_features, check_pairs
+from torch_utils.readers import lost_reader_named
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 from training.augment import AUGMENT_SETS
 from training.config import (
@@ -191,6 +192,8 @@ def prepare(
     inception = Instruments(rec_model, rec_arch, None, 1, detector).has_inception(cached=False)
     wanted = metrics or (WITH_INCEPTION if inception else DEFAULT_METRICS if rec_model else NONE)
     chosen = parse_metrics(wanted)
+    if not rest["cond"]:
+        refuse_conditions(chosen)
     tree = PairedTree(data)
     with progress(tree.names, desc="check", unit="pair") as names:
         summary = check_pairs(tree, names)
@@ -273,9 +276,9 @@ def work(plan: Plan, stop: StopSignals) -> None:
         measured = _metrics(plan, pairs, observers, run_dir) if plan.metrics != NONE else None
         if measured:
             measured.forget_later(trainer.images_seen)
-            measured.prepare()
+            lost_reader_named(measured.prepare)
         best_by = measured.best_by if measured else None
-        finished = train(trainer, dataset, run_dir, metadata, measured, best_by, stop)
+        finished = lost_reader_named(partial(train, trainer, dataset, run_dir, metadata, measured, best_by, stop))
         say(
             f"Done: {run_dir}" if finished else f"Asked to stop: saved in {run_dir}; --resume latest goes on from there"
         )

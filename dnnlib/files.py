@@ -9,7 +9,7 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,13 +165,18 @@ def atomic_write_json(path: StrPath, value: Any) -> None:
 
 
 def append_line(path: StrPath, value: dict[str, Any]) -> None:
-    """Appends one JSON line to `path` in a single write, so that a reader never sees half of it but at a crash.
+    """`append_lines` of one."""
+    append_lines(path, [value])
+
+
+def append_lines(path: StrPath, values: Iterable[dict[str, Any]]) -> None:
+    """Appends JSON lines to `path` in a single write, so that a reader never sees some of them but at a crash.
 
     NaN and infinity, which JSON has not, become null.
     """
-    line = (json.dumps(_finite(value), allow_nan=False) + "\n").encode()
+    lines = "".join(json.dumps(_finite(value), allow_nan=False) + "\n" for value in values).encode()
     with full_disk_named(path), open(path, "ab") as file:
-        file.write(line)
+        file.write(lines)
 
 
 def _finite(value: Any) -> Any:

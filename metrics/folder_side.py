@@ -17,7 +17,7 @@ from metrics.pictures import GROUP, GROUPS, PAIRS, Pictures, Side, Stream
 from torch_utils import distributed
 from torch_utils.image_tree import PairedTree, content_digest
 from torch_utils.picture_source import StoredPictures, TreePictures
-from torch_utils.readers import made_in_order
+from torch_utils.readers import lost_reader_named, made_in_order
 from torch_utils.spectra import SPECTRA
 from torch_utils.streams import stream
 
@@ -29,6 +29,10 @@ def inspect(sources: Sources, workers: int, option: str = "--data") -> tuple[int
 
     Raises UserError, starting with `option`, for one that is broken, not square, or of another size than the first.
     """
+    return lost_reader_named(partial(_inspected, sources, workers, option))
+
+
+def _inspected(sources: Sources, workers: int, option: str) -> tuple[int, str]:
     first = next(iter(sources.values()))
     hashes, side = [], 0
     with contextlib.closing(made_in_order(partial(_facts, sources, option), len(first), workers, prefetch=8)) as made:

@@ -37,10 +37,13 @@ def _own_mean(features: NDArray[np.float64]) -> float:
     return float((values.sum() - np.trace(values)) / (number * (number - 1)))
 
 
-def kernel_distance(real: Features, fake: Features, seed: int) -> tuple[float, float]:
+def kernel_distance(real: Features, fake: Features, seed: int) -> tuple[float, float | None]:
     """(mean, sd) of `squared_mmd` over SUBSETS pairs of subsets of at most SUBSET_SIZE features, drawn by the seed
-    without replacement; the sd is that of one subset's estimate."""
+    without replacement; the sd is that of one subset's estimate. Where a subset is all that there is, one estimate is
+    taken, and no sd is known."""
     size = min(len(real), len(fake), SUBSET_SIZE)
+    if size == max(len(real), len(fake)):
+        return squared_mmd(real, fake), None
     estimates = []
     for number in range(SUBSETS):
         rng = stream(seed, "kernel-distance", number)

@@ -14,13 +14,14 @@ import torch
 from tqdm import tqdm
 
 from dnnlib.errors import UserError
-from dnnlib.files import append_line, keep_lines
+from dnnlib.files import append_lines, keep_lines
 from metrics.detectors import Observer
 from metrics.pictures import GROUPS, Rows, Side
 from metrics.real import RealPictures
 from metrics.registry import Metric, Result, Setting
 from metrics.rows import Seen, brought_together, collect, stats_of
 from torch_utils import distributed
+from torch_utils.backend import without_tf32
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -46,7 +47,8 @@ def check_metrics(
         family, there_are = metric.family, None if fake is None else fake.number
         num_fake = metric.num_fake(real.number, there_are)
         if there_are is not None and num_fake > there_are:
-            raise UserError(f"{option}: {metric.name}: there are {there_are} drawn pairs; at most so many can be asked")
+            whole = family.plain
+            raise UserError(f"{option}: {metric.name}: there are {there_are} drawn pairs; {whole} measures all of them")
         if num_fake < family.least or (family.real and real.number < family.least):
             count = f"{real.number} real and {num_fake} drawn"
             raise UserError(f"{option}: {metric.name}: {count} pictures; {family.least} of each are the least")
@@ -67,6 +69,15 @@ def check_metrics(
     return warnings
 
 
+def refuse_conditions(metrics: Sequence[Metric], option: str = "--metrics") -> None:
+    """Raises UserError for a metric that asks what a network was given, where it is given nothing."""
+    for metric in metrics:
+        if metric.family.conditions:
+            raise UserError(
+                f"{option}: {metric.name}: compares with the condition, and the network has none; leave it out"
+            )
+
+
 def _check_groups(where: str, real: Side, fake: Side | None, num_fake: int) -> None:
     """There must be people with several pictures."""
     for which, side, number in (("real", real, real.number), ("drawn", fake, num_fake)):
@@ -80,8 +91,9 @@ def _check_groups(where: str, real: Side, fake: Side | None, num_fake: int) -> N
 
 def measure(
     metrics: Sequence[Metric], real: RealPictures, fake: Side, seed: int, device: torch.device | str = "cpu"
-) -> Iterator[dict[str, Any]]:
-    """A line for each metric, spectrum and figure, with all that is needed to repeat it, the same in every process.
+) -> Iterator[list[dict[str, Any]]]:
+    """The lines of each metric, one a spectrum and figure, with all that is needed to repeat it; in every process the
+    same.
 
     Each picture is drawn once and shown to every detector. `seconds` are those of a metric's own computation and of
     the looking, which all metrics share. seed: of the drawn pictures, and of what a metric chooses among them.
@@ -97,8 +109,7 @@ def measure(
         ours = _real(metric, real)
         results = distributed.from_rank_zero(partial(family.compute, ours, theirs, setting))
         seconds = round(shared + time.perf_counter() - began, 3)
-        for result in results:
-            yield _line(metric, result, real, number, seed, seconds)
+        yield [_line(metric, result, real, number, seed, seconds) for result in results]
 
 
 def _kinds(metrics: Sequence[Metric], statistics: bool) -> list[str]:
@@ -195,7 +206,8 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 @dataclass
 class SnapshotMetrics:
-    """Measures each network snapshot of a training run (training_loop.SnapshotCallback).
+    """Measures each network snapshot of a training run (training_loop.SnapshotCallback), in whole float32 as
+    calc_metrics.py does: what is kept of real pictures serves both.
 
     fake_of: a network snapshot's path -> its drawn pictures. run_dir: gets metrics.jsonl.
     """
@@ -207,30 +219,34 @@ class SnapshotMetrics:
     seed: int
     device: torch.device
 
+    @without_tf32()
     def prepare(self) -> None:
         """Looks at the real pictures: what cannot be had is better known now than at the first snapshot."""
         for metric in self.metrics:
             _real(metric, self.real)
 
+    @without_tf32()
     def __call__(self, snapshot: Path, images_seen: int) -> dict[str, float]:
         """Values by name: `metric/spectrum` for each, and `metric` for all spectra together. Every process calls."""
         values: dict[str, float] = {}
         by_metric: dict[str, list[float]] = {}
-        for line in measure(self.metrics, self.real, self.fake_of(snapshot), self.seed, self.device):
-            values[f"{line['metric']}/{line['spectrum']}"] = line["value"]
-            by_metric.setdefault(line["metric"], []).append(line["value"])
+        seen = {"snapshot": snapshot.name, "images_seen": images_seen}
+        for lines in measure(self.metrics, self.real, self.fake_of(snapshot), self.seed, self.device):
+            for line in lines:
+                values[f"{line['metric']}/{line['spectrum']}"] = line["value"]
+                by_metric.setdefault(line["metric"], []).append(line["value"])
             if distributed.rank() == 0:
-                seen = {"snapshot": snapshot.name, "images_seen": images_seen}
-                append_line(self.run_dir / METRICS_FILE, {**line, **seen})
+                append_lines(self.run_dir / METRICS_FILE, [{**line, **seen} for line in lines])
         values |= {name: geometric_mean(several) for name, several in by_metric.items()}
         if distributed.rank() == 0:
             tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
         return values
 
     def forget_later(self, images_seen: int) -> None:
-        """Drops the lines behind the state that training goes on from: they come again."""
+        """Drops the lines behind the state that training goes on from: they come again. Those of calc_metrics.py, which
+        writes beside the network too, stay."""
         if distributed.rank() == 0:
-            keep_lines(self.run_dir / METRICS_FILE, lambda line: line["images_seen"] <= images_seen)
+            keep_lines(self.run_dir / METRICS_FILE, lambda line: line.get("images_seen", 0) <= images_seen)
 
     @property
     def best_by(self) -> tuple[str, bool] | None:

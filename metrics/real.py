@@ -1,7 +1,8 @@
 """The real pictures that metrics compare with; what detectors see of them is kept between runs.
 
 The key is all that the numbers depend on: the content of the pictures, the detector's weights, the resize protocol,
-the spectrum (PAIN_POINTS row 6). A cached file that is broken or of another key is made again.
+the spectrum (PAIN_POINTS row 6), and of rows whose each picture is, in order, for a digest of content knows neither
+order nor groups. A cached file that is broken or of another key is made again.
 """
 
 from __future__ import annotations
@@ -97,7 +98,11 @@ class RealPictures:
 
     def _key(self, form: str, kind: str, spectrum: str) -> str:
         observer = self.observers[kind]
-        return json.dumps((form, self.side.digest, observer.kind, observer.sha256, observer.resize, spectrum))
+        facts = [form, self.side.digest, observer.kind, observer.sha256, observer.resize, spectrum]
+        if form == ROWS:
+            labels = {name: values.tolist() for name, values in self.side.labels(self.number).items()}
+            facts.append(sha256_bytes(json.dumps(labels).encode()))
+        return json.dumps(facts)
 
     def _cached(self, form: str, kind: str, spectrum: str, load: Callable[[Path, str], T | None]) -> T | None:
         """From the file, where there is a sound one; the first process reads it and says so."""

@@ -69,6 +69,15 @@ class Family(NamedTuple):
     least: int
     fewest: int
 
+    def example(self, count: str) -> str:
+        """Its first name with so many pictures."""
+        return self.templates[0].replace("{N}", count)
+
+    @property
+    def plain(self) -> str:
+        """Its name without a number."""
+        return self.example("")
+
 
 class Metric(NamedTuple):
     """A family with its number. named_fakes: None where the name tells none."""
@@ -193,20 +202,16 @@ def _parse(name: str, option: str) -> Metric:
             count = MOST_FAKES if "{" not in template else count
             if count is not None and count < family.least:
                 raise UserError(
-                    f"{option}: {name}: needs {family.least} pictures or more; {_example(family, '5k')} would be right"
+                    f"{option}: {name}: needs {family.least} pictures or more; {family.example('5k')} would be right"
                 )
             return Metric(name, family, count)
     raise UserError(f"{option}: {name}: no such metric; {NONE}, or a list of {_known()}")
-
-
-def _example(family: Family, count: str) -> str:
-    return family.templates[0].replace("{N}", count)
 
 
 def _known() -> str:
     """fd_arcface (also with a count: fd_arcface5k), ..."""
     known = []
     for family in dict.fromkeys(FAMILIES.values()):
-        plain, counted = _example(family, ""), _example(family, "5k")
+        plain, counted = family.plain, family.example("5k")
         known.append(plain if plain == counted else f"{plain} (with a number of drawn pictures: {counted})")
     return ", ".join(known)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from arcface.alignment import ARCFACE_TEMPLATE, PORTRAIT_TEMPLATE
 from arcface.backbones import build_backbone
 from arcface.embed import embed
 from arcface.weights import load_recognition, save_recognition
+from dnnlib.errors import UserError
 from dnnlib.files import read_lines
+from metrics.cross_spectral import PAIRED
 from metrics.feature_stats import FeatureStats
 from metrics.frechet import frechet_distance
 from torch_utils.feature_file import FILE_NAME, FeatureSet, save_features
@@ -58,9 +61,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_features(folder / "strange.safetensors", FeatureSet(features, names, other))
     draw(folder / "big", 2, side=20)
     shutil.copytree(folder / "made" / "VIS", folder / "vis_only" / "VIS")
-    shutil.copytree(folder / "made", folder / "moved")
-    for name, template in (("real", ARCFACE_TEMPLATE), ("moved", PORTRAIT_TEMPLATE)):
-        (folder / name / "dataset.json").write_text(json.dumps(template.record()))
+    for name in ("moved", "area"):
+        shutil.copytree(folder / "made", folder / name)
+    for name, template, resize in (
+        ("real", ARCFACE_TEMPLATE, "lanczos"),
+        ("moved", PORTRAIT_TEMPLATE, "generated"),
+        ("area", ARCFACE_TEMPLATE, "area"),
+    ):
+        (folder / name / "dataset.json").write_text(json.dumps({**template.record(), "resize": resize}))
     return folder
 
 
@@ -185,6 +193,70 @@ def test_what_is_recorded_is_not_measured_again(
     assert len(read_lines(out)) == 14
 
 
+def test_what_has_no_value_for_these_pictures_is_not_measured_for_ever(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One person has no strangers, so a figure less; only the same detectors' lines are shown again."""
+    alone = {"fake": draw(tmp_path / "alone", 3, people=1), "out": tmp_path / "m.jsonl", "metrics": "cross_id"}
+    other = call(inputs, capsys, **alone, rec_model=inputs / "other.safetensors")
+    first = call(inputs, capsys, **alone)
+    lines = read_lines(tmp_path / "m.jsonl")
+    assert {line["metric"] for line in lines} == {"cross_id_pair", *(f"cross_id_{p}_real" for p in PAIRED)}
+    again = call(inputs, capsys, **alone)
+    assert read_lines(tmp_path / "m.jsonl") == lines and again.out == first.out != other.out
+    call(inputs, capsys, "--overwrite", **alone)
+    assert call(inputs, capsys, **alone).out == first.out and len(read_lines(tmp_path / "m.jsonl")) > len(lines)
+
+
+def test_a_metric_is_recorded_whole_or_not_at_all(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spectrum without its line would never be measured; what was measured before stays."""
+    measure = calc_metrics.measure
+
+    def stopped(*arguments: Any) -> Iterator[list[dict[str, Any]]]:
+        yield next(measure(*arguments))
+        raise UserError("stopped")
+
+    chosen: dict[str, Any] = {"fake": inputs / "made", "out": tmp_path / "m.jsonl", "metrics": "pr_arcface,kd_arcface"}
+    with monkeypatch.context() as patch:
+        patch.setattr(calc_metrics, "measure", stopped)
+        assert call(inputs, capsys, **chosen).error == "Error: stopped"
+    assert [line["spectrum"] for line in read_lines(tmp_path / "m.jsonl")] == ["vis", "vis", "nir", "nir"]
+    assert {line.split()[0] for line in call(inputs, capsys, **chosen).out.splitlines()} == {"kd_arcface"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "--batch: the GPU's memory is full; a smaller one needs less"),
+        (RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed."), "--workers: a process that reads"),
+    ],
+)
+def test_too_little_memory_is_told_in_one_line(
+    inputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fault: Exception, said: str
+) -> None:
+    def fails(*arguments: Any) -> Iterator[list[dict[str, Any]]]:
+        raise fault
+        yield []
+
+    monkeypatch.setattr(calc_metrics, "measure", fails)
+    assert call(inputs, capsys, fake=inputs / "made", metrics="fd_arcface").error.startswith(f"Error: {said}")
+
+
+def test_a_network_without_conditions_is_measured_but_not_asked_for_them(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = Generator(resolution=SIDE, c_dim=0, channel_base=128, channel_max=16, mapping_layers=2)
+    about = {"recognition_model": "any", "feature_norm": None, "images_seen": 8}
+    save_generator(tmp_path / "free.safetensors", generator, about)
+    chosen: dict[str, Any] = {"gen_model": tmp_path / "free.safetensors", "out": tmp_path / "m.jsonl"}
+    found = call(inputs, capsys, **chosen, metrics="fd_arcface5,diversity16")
+    assert found.status == 0 and len(read_lines(tmp_path / "m.jsonl")) == 2 + 8, found.err
+    error = call(inputs, capsys, **chosen, metrics="id_consistency5").error
+    assert "--metrics: id_consistency5: compares with the condition, and the network has none" in error
+
+
 @pytest.mark.slow
 def test_two_processes_find_the_same(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = []
@@ -207,9 +279,11 @@ def test_two_processes_find_the_same(inputs: Path, tmp_path: Path, capsys: pytes
         ({"fake": "big"}, "--fake: .*big: pictures of 20x20, but those of --data .*real are 16x16"),
         ({"fake": "vis_only"}, "--fake: .*vis_only: no NIR pictures; --spectra vis measures one alone"),
         ({"fake": "moved"}, "--fake: .*moved: its faces are aligned to another template than those of --data"),
+        ({"fake": "area"}, "--fake: .*area: reduced by area, but --data .*real by lanczos; prepare both in one way"),
+        ({"fake": "made", "truncation": 0.7}, "--truncation: is for --gen-model; leave it out"),
         ({"fake": "made", "data": "nowhere"}, "--data: .*nowhere"),
         ({"fake": "made", "metrics": "fud"}, "--metrics: fud: no such metric"),
-        ({"fake": "made", "metrics": "fd_arcface50"}, "--metrics: fd_arcface50: there are 8 drawn pairs"),
+        ({"fake": "made", "metrics": "fd_arcface50"}, "there are 8 drawn pairs; fd_arcface measures all of them"),
         ({"fake": "made", "metrics": "id_consistency"}, "--metrics: id_consistency: asks a network"),
         ({"fake": "made", "metrics": "alignment", "spectra": "vis"}, "--metrics: alignment: compares the two spectra"),
         ({"fake": "made", "rec_model": None}, "--metrics: fd_arcface needs --rec-model"),

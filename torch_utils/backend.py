@@ -3,6 +3,7 @@
 import contextlib
 import textwrap
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -18,6 +19,20 @@ def set_backend(allow_tf32: bool = False, cudnn_benchmark: bool = True) -> None:
     torch.backends.cuda.matmul.allow_tf32 = allow_tf32
     torch.backends.cudnn.allow_tf32 = allow_tf32
     torch.backends.cudnn.benchmark = cudnn_benchmark
+
+
+@contextlib.contextmanager
+def without_tf32() -> Iterator[None]:
+    """Inside the block nothing is rounded to TF32, whatever `set_backend` has allowed."""
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    allowed = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = False
+        yield
+    finally:
+        for place, was in zip(places, allowed, strict=True):
+            place.allow_tf32 = was
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from dnnlib.errors import UserError
 from dnnlib.files import (
     MOST_JSON,
     append_line,
+    append_lines,
     atomic_path,
     atomic_write_bytes,
     atomic_write_json,
@@ -39,10 +40,10 @@ def test_a_full_disk_is_the_users_to_mend(tmp_path: Path) -> None:
 def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "stats.jsonl"
     append_line(path, {"a": 1})
-    append_line(path, {"a": 2})
+    append_lines(path, [{"a": 2}, {"a": 2.5}])
     with open(path, "ab") as file:
         file.write(b'{"a": 3')
-    assert read_lines(path) == [{"a": 1}, {"a": 2}]
+    assert read_lines(path) == [{"a": 1}, {"a": 2}, {"a": 2.5}]
 
 
 def test_lines_are_json_where_numbers_are_none(tmp_path: Path) -> None:

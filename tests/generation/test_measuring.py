@@ -155,3 +155,5 @@ def test_training_measures_fid_only_where_an_inception_is_named(tiny_data: Path)
     assert planned(tiny_data).metrics == "none"
     with pytest.raises(UserError, match="--metrics: pr looks with vgg16"):
         planned(tiny_data, "--metrics", "pr")
+    with pytest.raises(UserError, match="--metrics: id_consistency: compares with the condition, and the network has"):
+        planned(tiny_data, "--cond", "false", "--metrics", "id_consistency")

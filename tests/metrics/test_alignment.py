@@ -58,7 +58,7 @@ def side(down: int = 0, size: int = 4, real: bool = False) -> Side:
 
 
 def figures(fake: Side) -> dict[str, float]:
-    lines = list(measure(METRICS, RealPictures(side(real=True), OBSERVERS), fake, seed=0))
+    (lines,) = measure(METRICS, RealPictures(side(real=True), OBSERVERS), fake, seed=0)
     assert {line["spectrum"] for line in lines} == {"vis-nir"} and all(line["sd"] >= 0 for line in lines)
     assert {line["detector"] for line in lines} == {"gradients"} and {line["detector_sha256"] for line in lines} == {""}
     return {line["metric"].removeprefix("alignment_"): line["value"] for line in lines}

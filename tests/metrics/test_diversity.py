@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_a_collapse_shows_beside_real_people(monkeypatch: pytest.MonkeyPatch, tm
     real = RealPictures(side([group(0, 100), group(10, 30, 50)], 16), build_observers(metrics, {"arcface": DETECTOR}))
     fake = side([group(*[90] * 8), group(*[80] * 7, 88)], None)
     assert check_metrics(metrics, real.side, fake, real.observers) == []
-    lines = {(one["metric"], one["spectrum"]): one for one in measure(metrics, real, fake, seed=0)}
+    lines = {(one["metric"], one["spectrum"]): one for one in chain(*measure(metrics, real, fake, seed=0))}
     assert len(lines) == 2 * 4 * 2
     # Of the 28 pairs of eight pictures seven are of the last one with another; half as bright in NIR.
     assert lines["diversity16_pixels", "vis"]["value"] == pytest.approx((0 + 8 * 7 / 28) / 2)

@@ -2,20 +2,29 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from dnnlib.errors import UserError
-from dnnlib.files import read_lines
+from dnnlib.files import append_line, read_lines
 from metrics import registry
 from metrics.detectors import Detector, Observer, observer_of
 from metrics.feature_stats import FeatureStats
 from metrics.frechet import frechet_distance
 from metrics.kernel_distance import kernel_distance
-from metrics.measure import METRICS_FILE, SnapshotMetrics, check_metrics, geometric_mean, measure
+from metrics.measure import (
+    METRICS_FILE,
+    SnapshotMetrics,
+    check_metrics,
+    geometric_mean,
+    measure,
+    refuse_conditions,
+)
 from metrics.pictures import GROUPS, PAIRS, Pictures, Rows, Side, Stream
 from metrics.precision_recall import precision_recall
 from metrics.real import RealPictures, cached_path
@@ -80,7 +89,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counted:
 
 def test_lines_say_what_was_measured(counted: Counted) -> None:
     drawn = Counted(30, seed=1)
-    lines = list(measure(parse_metrics("fd_arcface30"), counted.real(), drawn.side(), seed=3))
+    (lines,) = measure(parse_metrics("fd_arcface30"), counted.real(), drawn.side(), seed=3)
     assert drawn.asked == [30] and [line["spectrum"] for line in lines] == list(SPECTRA)
     for line in lines:
         assert line.keys() == KEYS
@@ -95,7 +104,8 @@ def test_each_picture_is_drawn_once_for_all_metrics(counted: Counted) -> None:
     drawn = Counted(30, seed=1)
     metrics = parse_metrics("fd_arcface10,fd_arcface25,kd_arcface20,pr_arcface30")
     lines = {
-        (line["metric"], line["spectrum"]): line for line in measure(metrics, counted.real(), drawn.side(), seed=3)
+        (line["metric"], line["spectrum"]): line
+        for line in chain.from_iterable(measure(metrics, counted.real(), drawn.side(), seed=3))
     }
     assert drawn.asked == [30] and len(lines) == 10
     for spectrum in SPECTRA:
@@ -114,7 +124,7 @@ def test_each_picture_is_drawn_once_for_all_metrics(counted: Counted) -> None:
             for rows in (counted.features(spectrum), drawn.features(spectrum, 20))
         )
         kernel = lines["kd_arcface20", spectrum]
-        assert (kernel["value"], kernel["sd"]) == pytest.approx(kernel_distance(first, second, seed=3))
+        assert kernel["value"] == pytest.approx(kernel_distance(first, second, seed=3)[0]) and "sd" not in kernel
 
 
 def test_streams_are_read_one_by_one_and_labels_come_along(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +142,7 @@ def test_streams_are_read_one_by_one_and_labels_come_along(counted: Counted, mon
     grouped = Stream(lambda number: batches(drawn.whole, number // 8 * 8, 8), lambda number: number // 8)
     side = replace(drawn.side(), streams={**drawn.side().streams, GROUPS: grouped})
     real = RealPictures(counted.side("data"), {**OBSERVERS, "spread": spread})
-    lines = list(measure(parse_metrics("spread24,spread8,fd_arcface24"), real, side, seed=0))
+    lines = list(chain.from_iterable(measure(parse_metrics("spread24,spread8,fd_arcface24"), real, side, seed=0)))
     by_hand = [float(np.ptp(drawn.whole["vis"][first : first + 8].numpy())) for first in (0, 8, 16)]
     assert [line["value"] for line in lines[:2]] == [sum(by_hand), by_hand[0]]
     assert lines[0]["metric"] == "spread24_sum" and lines[0]["detector_sha256"] == ""
@@ -160,6 +170,17 @@ def test_what_is_seen_of_real_pictures_is_read_once_and_kept_by_content(
     counted.real(detector=DETECTOR._replace(sha256="11")).stats("arcface")
     counted.real(detector=DETECTOR._replace(resize="other")).rows("arcface")
     assert len(counted.asked) == 5
+
+
+def test_rows_are_kept_by_whose_each_picture_is(counted: Counted) -> None:
+    """The same files under other people's names, or in another order, are other groups and other rows."""
+    for asked, people in ((1, ["a", "b"]), (2, ["b", "a"]), (3, ["a", "a"]), (3, ["a", "b"])):
+        labels = {"identities": np.repeat(people, 10)}
+        side = replace(counted.side("data"), labels=lambda number, labels=labels: labels)
+        RealPictures(side, OBSERVERS).rows("arcface")
+        assert len(counted.asked) == asked
+        RealPictures(side, OBSERVERS).rows("arcface")
+        assert len(counted.asked) == asked
 
 
 @pytest.mark.parametrize("form", ["stats", "rows"])
@@ -219,6 +240,35 @@ def test_a_training_run_gets_figures_for_both_spectra_and_keeps_the_lines(counte
     assert lines[0]["value"] == first["fd_arcface/vis"]
 
 
+def test_lines_of_calc_metrics_beside_a_run_s_own_stay(counted: Counted, tmp_path: Path) -> None:
+    """It writes beside the network that it measures, and knows no images seen."""
+    for line in ({"images_seen": 1000}, {"gen_model": "network-snapshot-000002.safetensors"}, {"images_seen": 2000}):
+        append_line(tmp_path / METRICS_FILE, line)
+    SnapshotMetrics([], counted.real(), lambda snapshot: counted.side(), tmp_path, 0, CPU).forget_later(1000)
+    assert [next(iter(line)) for line in read_lines(tmp_path / METRICS_FILE)] == ["images_seen", "gen_model"]
+
+
+def test_a_run_that_trains_in_tf32_measures_without(
+    counted: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it sees of real pictures is kept, and calc_metrics.py, which has no TF32, takes it from there."""
+    flags: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    found: list[bool] = []
+    for flag in flags:
+        monkeypatch.setattr(flag, "allow_tf32", True)
+
+    def look(images: torch.Tensor) -> Rows:
+        found.extend(flag.allow_tf32 for flag in flags)
+        return corners(images)
+
+    real = counted.real(detector=DETECTOR._replace(look=look))
+    measured = SnapshotMetrics(parse_metrics("fd_arcface"), real, lambda snapshot: counted.side(), tmp_path, 0, CPU)
+    measured.prepare()
+    prepared = len(found)
+    measured(tmp_path / "network-snapshot-000001.safetensors", 1000)
+    assert 0 < prepared < len(found) and not any(found) and all(flag.allow_tf32 for flag in flags)
+
+
 def test_one_figure_for_several_spectra_by_hand() -> None:
     assert geometric_mean([2.0, 8.0]) == 4 and geometric_mean([5.0]) == 5 and geometric_mean([-1.0, 3.0]) == 0
 
@@ -236,6 +286,9 @@ def test_what_cannot_be_measured_is_said_before(counted: Counted) -> None:
     with pytest.raises(UserError, match="pr_arcface9: 3 real and 9 drawn pictures; 4 of each"):
         check("pr_arcface9", 3)
     folder = replace(counted.side(), number=40)
-    with pytest.raises(UserError, match="fd_arcface50: there are 40 drawn pairs"):
+    with pytest.raises(UserError, match="fd_arcface50: there are 40 drawn pairs; fd_arcface measures all of them"):
         check("fd_arcface50", 3000, folder)
     assert "3000 real and 40 drawn" in check("fd_arcface", 3000, folder)[0]
+    refuse_conditions(parse_metrics("fd_arcface,cross_id"))
+    with pytest.raises(UserError, match="--metrics: id_consistency5k: compares with the condition, and the network"):
+        refuse_conditions(parse_metrics("fd_arcface,id_consistency5k"))

@@ -78,7 +78,7 @@ def test_of_a_linear_generator_as_drawn() -> None:
     paths = Stream(lambda count: drawings.path(range(count), EPSILON))
     fake = Side(("vis", "nir"), None, {PATH: paths}, lambda count: {})
     real = RealPictures(Side(("vis", "nir"), 10, {}, lambda count: {}, "data"), observers)
-    vis, nir = measure(metrics, real, fake, seed=5)
+    ((vis, nir),) = measure(metrics, real, fake, seed=5)
     ends = [stream(5, "drawn-path", index).standard_normal((2, Z), dtype=np.float32) for index in range(number)]
     matrix = network.matrix.detach().double().numpy() * 127.5
     exact = np.square(np.diff(np.stack(ends), axis=1)[:, 0] @ matrix).sum(axis=1)
