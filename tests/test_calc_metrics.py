@@ -21,6 +21,7 @@ from dnnlib.files import read_lines
 from metrics.cross_spectral import PAIRED
 from metrics.feature_stats import FeatureStats
 from metrics.frechet import frechet_distance
+from metrics.measure import measure
 from torch_utils.feature_file import FILE_NAME, FeatureSet, save_features
 from torch_utils.image_tree import PairedTree, encode_png
 from torch_utils.spectra import SPECTRA
@@ -212,7 +213,6 @@ def test_a_metric_is_recorded_whole_or_not_at_all(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A spectrum without its line would never be measured; what was measured before stays."""
-    measure = calc_metrics.measure
 
     def stopped(*arguments: Any) -> Iterator[list[dict[str, Any]]]:
         yield next(measure(*arguments))

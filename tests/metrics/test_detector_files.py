@@ -137,7 +137,12 @@ def test_of_what_does_not_belong_there_no_number_is_looked_at(monkeypatch: pytes
     path = written(VGG16, "x.pth", **{f"more.{number}": torch.zeros(1) for number in range(3)})
     looked: list[torch.Tensor] = []
     isfinite = torch.Tensor.isfinite
-    monkeypatch.setattr(torch.Tensor, "isfinite", lambda values: (looked.append(values), isfinite(values))[1])
+
+    def look(values: torch.Tensor) -> torch.Tensor:
+        looked.append(values)
+        return isfinite(values)
+
+    monkeypatch.setattr(torch.Tensor, "isfinite", look)
     with pytest.raises(UserError, match=r"3 tensors do not fit, the first: more\.0 is not expected"):
         read_detector(path)
     assert len(looked) == len(weights(VGG16))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,7 @@ def test_rows_are_kept_by_whose_each_picture_is(counted: Counted) -> None:
     """The same files under other people's names, or in another order, are other groups and other rows."""
     for asked, people in ((1, ["a", "b"]), (2, ["b", "a"]), (3, ["a", "a"]), (3, ["a", "b"])):
         labels = {"identities": np.repeat(people, 10)}
-        side = replace(counted.side("data"), labels=lambda number, labels=labels: labels)
+        side = replace(counted.side("data"), labels=partial(lambda labels, number: labels, labels))
         RealPictures(side, OBSERVERS).rows("arcface")
         assert len(counted.asked) == asked
         RealPictures(side, OBSERVERS).rows("arcface")
