@@ -1,9 +1,10 @@
 """What came out: the figures that the finished stages wrote, brought together, each with the stage it comes from.
 
-recipe        scale, seeds, pairs of each source, and the benchmarks that decide
+recipe        scale, seeds, what was asked for, people and pairs of each source, and the benchmarks that decide
 stages        name -> command line and seconds
 quality       drawn and held-out pictures against the real ones: metric, spectrum, value
 datasets      what the filter did: the summaries of both synthetic sets
+notices       what makes the figures worth less
 privacy       by synthetic source: leakage at each threshold, the nearest real picture, membership
 people        by source, the real one included: mated and non-mated scores, EER, FDR, diversity
 recognition   a run each: source, spectra, seed, and the accuracy on each benchmark
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dnnlib.files import read_json, read_lines
-from reproduction.experiment import QUALITY, SOURCES, SPECTRA, SYNTHETIC, Experiment, recognition_name
+from reproduction.experiment import QUALITY, SOURCES, SPECTRA, SYNTHETIC, THRESHOLDS, Experiment, recognition_name
 from reproduction.stages import DONE, Record
 
 FIGURES = ("accuracy", "accuracy_sd", "eer")  # of a benchmark
@@ -33,11 +34,14 @@ def gather(outdir: Path, experiment: Experiment, record: Record) -> Results:
     """Reads what the stages wrote; every stage must be done."""
     audits = {source: read_json(outdir / f"audit-{source}" / "audit.json", "--outdir") for source in SYNTHETIC}
     datasets = {source: read_json(outdir / source / "summary.json", "--outdir") for source in SYNTHETIC}
+    warnings = read_json(outdir / THRESHOLDS, "--outdir").get("warnings", [])
     runs = list(_runs(outdir, experiment.seeds))
     return {
         "recipe": {
             "scale": experiment.scale,
             "seeds": list(experiment.seeds),
+            "asked": {"people": experiment.ids, "pairs": experiment.ids * experiment.samples},
+            "real_people": audits["filtered"]["inputs"]["real_data"]["people"],
             "pairs": {"real": experiment.real.pairs, **{name: own["pairs_kept"] for name, own in datasets.items()}},
             "heldout_pairs": experiment.heldout.pairs if experiment.heldout else 0,
             "decides": _deciding(experiment.scale, runs),
@@ -54,6 +58,7 @@ def gather(outdir: Path, experiment: Experiment, record: Record) -> Results:
             for line in read_lines(outdir / path)
         ],
         "datasets": datasets,
+        "notices": [*warnings, *audits["filtered"]["notices"]],
         "privacy": {source: _privacy(audit) for source, audit in audits.items()},
         "people": {
             "real": {**audits["filtered"]["real"], "stage": "audit-filtered"},
@@ -63,9 +68,17 @@ def gather(outdir: Path, experiment: Experiment, record: Record) -> Results:
     }
 
 
+def unfilled(results: Results, sources: Iterable[str] = SYNTHETIC) -> str:
+    """The first of the synthetic sets that has fewer pairs than were asked for, in words: a comparison with it is not
+    fair. Empty where there is none."""
+    pairs, asked = results["recipe"]["pairs"], results["recipe"]["asked"]["pairs"]
+    short = [source for source in sources if source in SYNTHETIC and pairs[source] < asked]
+    return f"{short[0]} has {pairs[short[0]]:,} of the {asked:,} pairs that were asked for" if short else ""
+
+
 def _privacy(audit: Mapping[str, Any]) -> dict[str, Any]:
     names = ("samples", "people", "leakage", "highest_real_similarity", "membership", "duplicates")
-    return {**{name: audit[name] for name in names}}
+    return {name: audit[name] for name in names}
 
 
 def _people(audit: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -132,10 +145,10 @@ def accuracies(results: Results, source: str, spectra: str, benchmarks: Iterable
 
 def figures(results: Results, family: str, pictures: str = "drawn") -> dict[str, float]:
     """Values of a metric, whatever its number of pictures, by part and spectrum: ('error', 'vis-nir') as
-    'error/vis-nir', a figure without parts as '/vis'."""
+    'error/vis-nir', a figure without parts as '/vis'. What was no number is left out."""
     found = {}
     for line in results["quality"]:
-        if line["pictures"] == pictures and line["metric"].startswith(family):
+        if line["pictures"] == pictures and line["metric"].startswith(family) and line["value"] is not None:
             rest = line["metric"][len(family) :].lstrip("0123456789k")
             if rest == "" or rest.startswith("_"):
                 found[f"{rest.lstrip('_')}/{line['spectrum']}"] = line["value"]

@@ -45,12 +45,14 @@ if script == "dataset_tool.py" and arguments[0] == "example":
 elif script == "dataset_tool.py":
     write(given["--out"], "features")
 elif script == "filter.py" and arguments[0] == "calibrate":
-    write(given["--out"], {})
+    write(given["--out"], {"warnings": ["of the thresholds"]})
     write("thresholds.png", "a plot")
 elif script == "filter.py":
     filtered = given["--data"] == "filtered"
     audit = {"samples": 4, "people": 2, "leakage": {"1e-3": leak(1), "unique": leak(0 if filtered else 3)}}
-    audit |= {"highest_real_similarity": 0.5, "membership": {"auc": 0.5, "low": 0.4, "high": 0.6}, "duplicates": {}}
+    audit |= {"highest_real_similarity": 0.5, "duplicates": {}}
+    audit |= {"membership": {"auc": 0.5, "low": 0.4, "high": 0.6, "outsiders": 2}, "notices": ["of an audit"]}
+    audit |= {"inputs": {"real_data": {"people": 2}}}
     audit |= {"synthetic": people(), "real": people(), "identities": [{"diversity_cosine": 0.2 + 0.1 * filtered}] * 2}
     write(f"{given['--outdir']}/audit.json", audit)
 elif script == "train.py":
@@ -61,7 +63,10 @@ elif script == "generate_dataset.py":
     draw(given["--outdir"], "/")
     kept = {"verdict": "kept", "max_sim_real": 0.5, "sim_reference": 0.7, "max_sim_other": 0.3}
     write(f"{given['--outdir']}/manifest.jsonl", [kept, {**kept, "sim_reference": None}, {"verdict": "same"}])
-    write(f"{given['--outdir']}/summary.json", {"threshold_unique": 0.6, "threshold_same": 0.55, "pairs_kept": 4})
+    people, samples = int(given["--ids"]), int(given["--samples-per-id"])
+    summary = {"identities_kept": people, "pairs_kept": people * samples, "candidates": people * samples + 1}
+    summary |= {"refused": {"same": 1, "tries": 0}}
+    write(f"{given['--outdir']}/summary.json", {**summary, "threshold_unique": 0.6, "threshold_same": 0.55})
 elif script == "calc_metrics.py":
     lines = [
         {"metric": name, "spectrum": spectrum, "value": 2.0}

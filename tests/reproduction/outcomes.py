@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from reproduction.experiment import SOURCES, SPECTRA, SYNTHETIC
+from reproduction.experiment import SOURCES, SPECTRA
 
 # source, spectra -> accuracy of each seed on the visible benchmark
 ACCURACY = {
@@ -31,7 +31,7 @@ def privacy(over: int, rate: float) -> dict[str, Any]:
         "people": 100,
         "leakage": {"1e-2": leak(30, 0.3), "1e-3": leak(round(100 * rate), rate), "unique": leak(over, over / 100)},
         "highest_real_similarity": 0.59,
-        "membership": {"auc": 0.55, "low": 0.45, "high": 0.65},
+        "membership": {"auc": 0.55, "low": 0.45, "high": 0.65, "outsiders": 100},
         "duplicates": {},
     }
 
@@ -43,7 +43,14 @@ def people(eer: float, fdr: float, diversities: list[float]) -> dict[str, Any]:
     return {**moments, **figures, **diversity, "diversities": diversities, "stage": "audit"}
 
 
-def line(pictures: str, metric: str, spectrum: str, value: float, sd: float | None = None) -> dict[str, Any]:
+def made(refused: int, people: int = 10, pairs: int = 100) -> dict[str, Any]:
+    """What a synthetic set's summary.json says."""
+    counts = {"identities_kept": people, "pairs_kept": pairs, "candidates": pairs + refused}
+    rules = {"private": refused, "tries": 0}
+    return {**counts, "refused": rules, "threshold_unique": 0.6, "threshold_same": 0.6}
+
+
+def line(pictures: str, metric: str, spectrum: str, value: float | None, sd: float | None = None) -> dict[str, Any]:
     spread = {} if sd is None else {"sd": sd}
     return {"pictures": pictures, "metric": metric, "spectrum": spectrum, "value": value, **spread, "stage": "quality"}
 
@@ -68,6 +75,8 @@ def outcome() -> dict[str, Any]:
         "recipe": {
             "scale": "mini",
             "seeds": [0, 1, 2],
+            "asked": {"people": 10, "pairs": 100},
+            "real_people": 10,
             "pairs": {"real": 100, "unfiltered": 100, "filtered": 100},
             "heldout_pairs": 100,
             "decides": ["pairs-vis-vis"],
@@ -80,7 +89,8 @@ def outcome() -> dict[str, Any]:
             line("heldout", "fd_arcface100", "nir", 5.0),
             line("drawn", "kd_arcface100", "vis", 0.5, 0.01),
         ],
-        "datasets": {source: {f"threshold_{name}": 0.6 for name in ("unique", "same")} for source in SYNTHETIC},
+        "datasets": {"unfiltered": made(refused=0), "filtered": made(refused=40)},
+        "notices": [],
         "privacy": {"unfiltered": privacy(7, 0.2), "filtered": privacy(0, 0.15)},
         "people": {
             "real": people(0.05, 9.0, [0.4, 0.5, 0.6]),

@@ -9,22 +9,23 @@ import pytest
 import scipy.stats
 
 from reproduction import claims
-from reproduction.claims import CLAIMS, NOT_REPRODUCED, REPRODUCED, UNDECIDED, greater, judge, welch
+from reproduction.claims import CLAIMS, NOT_REPRODUCED, REPRODUCED, UNDECIDED, error_of_shares, greater, judge, welch
 from tests.reproduction.outcomes import leak, line, outcome
 
 
 def test_every_claim_has_a_criterion_figures_and_a_verdict() -> None:
     found = judge(outcome())
-    assert len(found) == len(CLAIMS) == 11
+    assert len(found) == len(CLAIMS) == 12
     assert all(claim.claim.endswith(".") and claim.criterion and claim.values for claim in found)
     assert [claim.verdict for claim in found] == [
+        UNDECIDED,  # ten people were asked for, and ten were learned from
         REPRODUCED,  # 20 <= 2 x 10, 8 <= 2 x 5
         UNDECIDED,  # alignment was not measured
         UNDECIDED,  # nor id_consistency
         REPRODUCED,  # 0 over, 7 before
         REPRODUCED,  # 0.10 < 0.20, 4 > 2
         REPRODUCED,  # 0.6 against 0.3
-        REPRODUCED,  # 0.15 <= 0.10 + 2 x 0.03; 0.45 <= 0.5
+        REPRODUCED,  # 0.15 - 0.10 is 1.07 standard errors, sqrt(2 x 0.125 x 0.875 / 100) each; 0.45 <= 0.5 <= 0.65
         REPRODUCED,  # 0.81 against 0.78, errors of 0.01 / sqrt 3
         REPRODUCED,  # 0.81 against 0.72
         UNDECIDED,  # the others' sets are not here
@@ -59,8 +60,27 @@ def test_a_difference_must_exceed_two_standard_errors() -> None:
     assert greater([5.0], base) == ({"reason": "fewer than two values to compare"}, UNDECIDED)
 
 
+def test_the_error_of_two_shares_by_hand() -> None:
+    """3 of 10 and 6 of 20: 9 of 30 are one share, and 0.3 x 0.7 x (1/10 + 1/20) = 0.0315."""
+    assert error_of_shares(0.3, 10, 0.3, 20) == pytest.approx(math.sqrt(0.0315))
+    assert error_of_shares(0.0, 10, 0.0, 20) == 0
+    assert error_of_shares(0.0, 10, 0.3, 10) == pytest.approx(math.sqrt(0.15 * 0.85 * 0.2))
+
+
 # ----------------------------------------------------------------------------
 # Each claim's other verdicts.
+
+
+@pytest.mark.parametrize(
+    ("asked", "people", "real", "verdict"),
+    [(100, 100, 10, REPRODUCED), (99, 99, 10, UNDECIDED), (100, 99, 10, NOT_REPRODUCED), (20, 19, 10, NOT_REPRODUCED)],
+)
+def test_large(asked: int, people: int, real: int, verdict: str) -> None:
+    """Ten pairs each. Whoever cannot fill a small set cannot fill a large one."""
+    results = outcome()
+    results["recipe"] |= {"asked": {"people": asked, "pairs": 10 * asked}, "real_people": real}
+    results["recipe"]["pairs"] = {"real": 100, "unfiltered": 10 * asked, "filtered": 10 * people}
+    assert claims.large(results)[1] == verdict
 
 
 def test_convincing() -> None:
@@ -69,6 +89,8 @@ def test_convincing() -> None:
     assert verdict == REPRODUCED and values["vis"] == {"drawn": 20.0, "heldout": 10.0, "ratio": 2.0}
     results["quality"][1]["value"] = 10.1  # more than 2 x 5 in one spectrum is enough
     assert claims.convincing(results)[1] == NOT_REPRODUCED
+    results["quality"][3]["value"] = None  # not a number
+    assert claims.convincing(results)[1] == UNDECIDED
     results["quality"] = [one for one in results["quality"] if one["pictures"] == "drawn"]
     assert claims.convincing(results)[1] == UNDECIDED
 
@@ -100,6 +122,16 @@ def test_follows_feature(cosine: float, verdict: str) -> None:
             line("drawn", f"id_consistency100_{part}", "nir", cosine if part == "cosine" else value)
         )
     assert claims.follows_feature(results)[1] == verdict
+
+
+def test_follows_feature_where_the_model_is_blind() -> None:
+    """Real pictures of one person no nearer than strangers: whatever is drawn would pass."""
+    results = outcome()
+    for part, value in (("cosine", 0.1), ("others", 0.2), ("cosine_real", 0.2)):
+        for spectrum in ("vis", "nir"):
+            results["quality"].append(line("drawn", f"id_consistency100_{part}", spectrum, value))
+    values, verdict = claims.follows_feature(results)
+    assert verdict == UNDECIDED and "does not know real people again in vis" in values["reason"]
 
 
 def test_stops_leaks() -> None:
@@ -145,9 +177,12 @@ def test_private() -> None:
         own["leakage"] |= changed
         return claims.private(results)[1]
 
-    assert verdict(**{"1e-3": leak(16, 0.16)}) == REPRODUCED  # 0.10 + 2 sqrt(0.09 / 100)
-    assert verdict(**{"1e-3": leak(17, 0.17)}) == NOT_REPRODUCED
+    assert verdict(**{"1e-3": leak(19, 0.19)}) == REPRODUCED  # 0.09 <= 2 sqrt(0.145 x 0.855 x 2 / 100) = 0.0996
+    assert verdict(**{"1e-3": leak(21, 0.21)}) == NOT_REPRODUCED  # 0.11 > 2 sqrt(0.155 x 0.845 x 2 / 100) = 0.1024
+    assert verdict(**{"1e-3": leak(1, 0.01, 0.0)}) == REPRODUCED  # one against none of a hundred is no difference
+    assert verdict(**{"1e-3": leak(5, 0.05, 0.0)}) == NOT_REPRODUCED  # 0.05 > 2 sqrt(0.025 x 0.975 x 2 / 100) = 0.044
     assert verdict(membership={"low": 0.51}) == NOT_REPRODUCED
+    assert verdict(membership={"low": 0.3, "auc": 0.4, "high": 0.49}) == NOT_REPRODUCED  # kept away from, it shows
     assert verdict(membership={"auc": None}) == UNDECIDED
     assert verdict(**{"1e-3": leak(0, 0.0, None)}) == UNDECIDED
     results = outcome()
@@ -172,11 +207,13 @@ def test_recognition() -> None:
     assert "fewer than two seeds" in claims.better_with_nir(results)[0]["reason"]
 
 
-def test_sets_of_different_size_are_not_compared() -> None:
+def test_a_set_that_was_not_filled_is_no_fair_comparison() -> None:
     results = outcome()
     results["recipe"]["pairs"]["filtered"] = 49
-    values, verdict = claims.better_than_unfiltered(results)
-    assert verdict == UNDECIDED and values["pairs"] == {"unfiltered": 100, "filtered": 49}
+    values, verdict = claims.better_than_real(results)
+    assert verdict == UNDECIDED and values["reason"] == "filtered has 49 of the 100 pairs that were asked for"
+    assert claims.better_than_unfiltered(results)[1] == UNDECIDED
+    assert "reason" not in claims.better_with_nir(results)[0]  # of one set both
 
 
 def test_worse_is_not_reproduced() -> None:
