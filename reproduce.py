@@ -60,7 +60,11 @@ OF_PAPER = {"data", "rec_model", "rec_arch", "heldout_data", "ids", "samples_per
 )
 @option("--ids", type=click.IntRange(2), default=100, help="Scale paper: people in the synthetic sets.")
 @option("--samples-per-id", type=click.IntRange(2), default=32, help="Scale paper: pairs of each.")
-@option("--kimg", type=float, help="Scale paper: thousands of pairs to train on.  [default: the preset's]")
+@option(
+    "--kimg",
+    type=click.FloatRange(0, min_open=True),
+    help="Scale paper: thousands of pairs to train on.  [default: the preset's]",
+)
 @option("--gpus", type=click.IntRange(1), default=1, help="Scale paper: GPUs to keep busy.")
 @option("--dry-run", "-n", is_flag=True, help="Check the inputs, print each stage's command and cost, and stop.")
 def main(scale: str, outdir: str, dry_run: bool, cores: int | None, gpus: int, **options: Any) -> None:
@@ -72,7 +76,8 @@ def main(scale: str, outdir: str, dry_run: bool, cores: int | None, gpus: int, *
     """
     folder = Path(outdir)
     check_folder(folder, "--outdir")
-    record = Record(folder, {"scale": scale})
+    facts = {"scale": scale}
+    record = Record(folder, facts)
     experiment = build(scale, cores, gpus, options)
     slots = (cores or max(os.cpu_count() or 1, mini.CORES)) if scale == "mini" else gpus
     if dry_run:
@@ -85,6 +90,7 @@ def main(scale: str, outdir: str, dry_run: bool, cores: int | None, gpus: int, *
     make_folder(folder, "--outdir")
     with contextlib.closing(FolderLock()) as lock, StopSignals().caught() as stop:
         lock.take(folder, "--outdir")
+        record = Record(folder, facts)  # as it is now that nobody else is at work
         record.save()
         try:
             run(folder, experiment, record, slots, lambda: stop.received is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from reproduction.stages import DONE, FAILED, LOGS, STOPPED, Record, Stage, need
 
 PATIENCE = 300.0  # seconds that a stage may take to save what it has
 POLL = 0.1
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 TAIL = 8192  # bytes of a log in which its last line is looked for
 
 
@@ -117,6 +119,7 @@ class Runner:
             stderr=subprocess.STDOUT,
             env={**os.environ, **self.environment(stage, taken)},
             start_new_session=True,  # Ctrl-C comes to us, and we ask the child to save what it has
+            preexec_fn=_outlive_nobody if sys.platform == "linux" else None,
         )
         self.running.append(Running(stage, child, file, time.monotonic(), taken))
         self.say(f"{self._place(stage)}  ...")
@@ -158,11 +161,18 @@ class Runner:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     one.child.wait(max(deadline - time.monotonic(), 0))
         finally:
-            for one in list(self.running):
+            for one in self.running:
                 if one.child.poll() is None:
                     _signal(one, getattr(signal, "SIGKILL", signal.SIGTERM))
                     one.child.wait()
+            for one in list(self.running):  # none is left, also where the disk is full and nothing can be noted
                 self._note(one, DONE if one.child.returncode == 0 else STOPPED)
+
+
+def _outlive_nobody() -> None:
+    """In a new child: a parent that is killed, or whose terminal is closed, can pass nothing on, so the kernel shall
+    ask the child to save and leave. Else it would work on, and get in the way of the next run."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _signal(one: Running, number: int) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dnnlib.errors import UserError
-from dnnlib.files import atomic_write_json, read_json, sha256_file
+from dnnlib.files import LOCK, atomic_write_json, read_json, sha256_file
 
 RECORD, LOGS = "stages.json", "logs"
 DONE, RUNNING, STOPPED, FAILED = "done", "running", "stopped", "failed"
@@ -148,7 +148,7 @@ class Record:
                     f"--outdir: {outdir}: holds an experiment of --{other[0]} {theirs}, not {mine}; name another folder"
                 )
             self.stages = known["stages"]
-        elif outdir.exists() and (not outdir.is_dir() or any(outdir.iterdir())):
+        elif outdir.exists() and (not outdir.is_dir() or any(path.name != LOCK for path in outdir.iterdir())):
             raise UserError(f"--outdir: {outdir}: is not empty and holds no experiment; name a new or empty folder")
         self.facts = facts
 

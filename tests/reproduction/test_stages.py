@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from dnnlib.errors import UserError
+from dnnlib.files import LOCK
 from reproduction.runner import Asked, Runner, StageFailed, last_line
 from reproduction.stages import Newest, Record, Stage, digest, needed_by
 
@@ -173,7 +174,8 @@ def test_a_failure_stops_what_runs_beside_it(folder: Path) -> None:
 
 
 def test_killed_in_the_middle_the_next_run_goes_on(folder: Path) -> None:
-    """The runner itself is killed: no record of an end, and its child is ended by hand, as a machine's crash would."""
+    """The runner itself is killed: no record of an end. Its child saves what it has and leaves, where the system can
+    ask it to; elsewhere it is ended by hand."""
     (folder.parent / "input").write_text("wait")
     program = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
@@ -188,12 +190,36 @@ make(Path({str(folder)!r}), [stage("first"), stage("a", "../input", "first/out")
         time.sleep(0.05)
     child.kill()
     child.wait()
-    os.killpg(int(waiting.read_text()), signal.SIGKILL)
+    if sys.platform == "linux":
+        until = time.monotonic() + 20
+        while not (folder / "a/saved").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        assert (folder / "a/saved").read_text() == "half"
+    else:
+        os.killpg(int(waiting.read_text()), signal.SIGKILL)
     assert json.loads((folder / "stages.json").read_text())["stages"]["a"]["state"] == "running"
     (folder.parent / "input").write_text("go")
     stages = [stage("first"), stage("a", "../input", "first/out"), stage("b", "a/out")]
     make(folder, stages)[0].run()
     assert calls(folder) == ["first/out", "a/out", "a/out", "b/out"]
+
+
+def test_where_nothing_can_be_noted_no_child_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full when the first of two children is put away: the other has ended all the same."""
+    (folder.parent / "input").write_text("wait")
+    both = [stage("a", "../input"), stage("b", "../input")]
+    waiting = [folder / "a/waiting", folder / "b/waiting"]
+    runner, _ = make(folder, both, stopped=lambda: all(path.exists() for path in waiting))
+    children: list[subprocess.Popen[bytes]] = []
+
+    def full(*_: object) -> None:
+        children[:] = children or [one.child for one in runner.running]
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(runner.record, "end", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        runner.run()
+    assert all(child.poll() is not None for child in children) and (folder / "b/saved").exists()
 
 
 def test_the_slots_limit_what_goes_at_a_time(folder: Path) -> None:
@@ -216,6 +242,9 @@ def test_another_experiment_or_other_files_are_refused(folder: Path, tmp_path: P
         Record(folder, {"scale": "paper"})
     with pytest.raises(UserError, match="is not empty and holds no experiment"):
         Record(tmp_path, {"scale": "mini"})
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / LOCK).touch()  # of a run that was killed before it wrote anything
+    assert Record(tmp_path / "new", {"scale": "mini"}).stages == {}
     (folder / "stages.json").write_text("[]")
     with pytest.raises(UserError, match="is no record of stages"):
         Record(folder, {"scale": "mini"})
