@@ -11,7 +11,6 @@ recognition          a model from nothing for each source, spectra and seed, tes
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -31,10 +30,11 @@ QUALITY = {"drawn": "quality-drawn.jsonl", "heldout": "quality-heldout.jsonl"}
 # Rules that refuse nobody: `quality`, the only one in force, lets through whatever has a length.
 NO_FILTER = ("--rules", "quality", "--min-feature-norm", "0")
 
-# Metrics of either set of pictures, and those that ask the network; which exist, the registry says.
+# Metrics of either set of pictures, and those that ask the network.
 OF_PICTURES = ("fd_arcface", "kd_arcface", "pr_arcface", "alignment", "cross_id")
 OF_NETWORK = ("id_consistency", "diversity")
 OF_INCEPTION = ("fid", "kid", "is")
+DIGEST = "@sha256:"  # between the file of a TorchScript program and what it must have
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Experiment:
 
     rec_model: of the identity features, with `rec_options` beside it. heldout: real people of whom nothing is learned;
     None: there are none, and what needs them stays open. benchmarks: paths that recognition is tested on, `marks`: the
-    files that tell whether they are the same. all_slots: how many a large stage takes.
+    files that tell whether they are the same. training_slots, generation_slots: of the generator's stage, and those of
+    the datasets; any other takes one.
     """
 
     scale: str
@@ -71,7 +72,8 @@ class Experiment:
     recognition: tuple[str, ...]
     benchmarks: tuple[str, ...]
     marks: tuple[str, ...]
-    all_slots: int
+    training_slots: int
+    generation_slots: int
     seeds: tuple[int, ...] = SEEDS
 
     def stages(self) -> list[Stage]:
@@ -109,7 +111,7 @@ class Experiment:
         arguments: Arguments = ("--data", self.real.path, "--features", FEATURES, "--outdir", "generator")
         arguments += (*self.training, *self._seen, "--metrics", "fd_arcface", "--resume", "latest")
         reads = (self.real.mark, self.rec_model, FEATURES)
-        return Stage("generator", "train.py", arguments, reads, ("generator",), self.all_slots)
+        return Stage("generator", "train.py", arguments, reads, ("generator",), self.training_slots)
 
     # ----------------------------------------------------------------------------
     # What is generated, and how good it is.
@@ -120,7 +122,7 @@ class Experiment:
         arguments += ("--thresholds", THRESHOLDS, "--outdir", source, "--ids", str(self.ids))
         arguments += ("--samples-per-id", str(self.samples), "--noise-mode", self.noise_mode, *self.generation, *rules)
         reads = (GENERATOR, self.rec_model, FEATURES, THRESHOLDS)
-        return Stage(source, "generate_dataset.py", arguments, reads, (source,), self.all_slots)
+        return Stage(source, "generate_dataset.py", arguments, reads, (source,), self.generation_slots)
 
     def _quality(self) -> list[Stage]:
         """Drawn pictures, and those of held-out people where there are some."""
@@ -136,8 +138,10 @@ class Experiment:
         families = (*OF_PICTURES, *(OF_INCEPTION if self.inception else ()), *more)
         inception = () if self.inception is None else ("--detector", self.inception)
         arguments: Arguments = (*what, "--data", self.real.path, *self._seen, *inception, *self.measuring)
-        arguments += ("--metrics", ",".join(known_metrics(families, number)), "--out", QUALITY[name])
-        reads = (*reads, self.real.mark, self.rec_model)
+        metrics = parse_metrics(",".join(f"{family}{number}" for family in families))
+        arguments += ("--metrics", ",".join(metric.name for metric in metrics), "--out", QUALITY[name])
+        looked = () if self.inception is None else (self.inception.partition(DIGEST)[0],)
+        reads = (*reads, self.real.mark, self.rec_model, *looked)
         return Stage(f"quality-{name}", "calc_metrics.py", arguments, reads, (QUALITY[name],))
 
     def _audit(self, source: str) -> Stage:
@@ -171,22 +175,11 @@ def recognition_name(source: str, spectra: str, seed: int) -> str:
     return f"{source}-{spectra.replace('+', '-')}-{seed}"
 
 
-def known_metrics(families: Iterable[str], number: int) -> list[str]:
-    """The names of those that the registry has, over so many pictures."""
-    found = []
-    for family in families:
-        try:
-            found.append(parse_metrics(f"{family}{number}")[0].name)
-        except UserError:
-            continue
-    return found
-
-
 def inception_of(named: str | None) -> str | None:
     """FILE or FILE@sha256:HEX with the file's whole path, for commands that run elsewhere. Raises UserError."""
     if named is None:
         return None
-    path, mark, digest = named.partition("@sha256:")
+    path, mark, digest = named.partition(DIGEST)
     if not Path(path).is_file():
         raise UserError(f"--inception: {path}: no such file")
     return f"{Path(path).resolve()}{mark}{digest}"

@@ -73,7 +73,8 @@ def build(sizes: Sizes = SIZES, benchmarks: tuple[str, ...] = (), inception: str
         recognition=("--scale", "16", "--steps", str(sizes.recognition_steps)),
         benchmarks=("people/heldout", *benchmarks),
         marks=(_mark("heldout"), *benchmarks),
-        all_slots=1,  # networks this small learn no faster on two threads; the other core has other stages
+        training_slots=1,  # networks this small learn no faster on two threads; the other core has other stages
+        generation_slots=1,
     )
 
 

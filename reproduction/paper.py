@@ -11,7 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from arcface.benchmarks import find_benchmarks
 from arcface.weights import load_recognition
 from dnnlib.errors import UserError
 from reproduction.experiment import Dataset, Experiment, inception_of
@@ -20,6 +19,7 @@ from torch_utils.image_tree import PairedTree
 
 RESOLUTION = 256
 BATCH = 12  # pairs, of the generator
+GROUP = 4  # of the minibatch standard deviation; on more GPUs than have so many pairs each it would be a smaller one
 EPOCHS, RECOGNITION_BATCH = 40, 128
 
 
@@ -45,12 +45,9 @@ def build(given: Given) -> Experiment:
     if heldout is not None and heldout.path == str(Path(given.data).resolve()):
         raise UserError(f"--heldout-data: {given.heldout}: is --data; people are needed of whom nothing is learned")
     load_recognition(given.rec_model, arch=given.rec_arch)
-    for place in given.benchmarks:
-        find_benchmarks(place)
     benchmarks = tuple(str(Path(place).resolve()) for place in given.benchmarks)
     model = str(Path(given.rec_model).resolve())
-    share = max(number for number in range(1, given.gpus + 1) if BATCH % number == 0)
-    many: tuple[str, ...] = ("--gpus", str(given.gpus))
+    share = max(number for number in range(1, given.gpus + 1) if BATCH % number == 0 and BATCH // number >= GROUP)
     return Experiment(
         scale="paper",
         preparation=(),
@@ -66,8 +63,8 @@ def build(given: Given) -> Experiment:
         noise_mode="const",
         ids=given.ids,
         samples=given.samples,
-        generation=("--identities", "random", *many),
-        measuring=many,
+        generation=("--identities", "random", "--gpus", str(given.gpus)),
+        measuring=(),
         inception=inception_of(given.inception),
         recognition=(
             *("--backbone", "r50", "--head", "arcface", "--batch", str(RECOGNITION_BATCH)),
@@ -75,7 +72,8 @@ def build(given: Given) -> Experiment:
         ),
         benchmarks=benchmarks,
         marks=benchmarks,
-        all_slots=given.gpus,
+        training_slots=share,
+        generation_slots=given.gpus,
     )
 
 
