@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -131,7 +132,8 @@ class Bars(NamedTuple):
 
 
 def bars(groups: Sequence[str], series: Sequence[Bars], name: str, ylabel: str, floor: float = 0.0) -> str:
-    """SVG of grouped bars with their spread as a line, from `floor` upwards; each bar's value stands above it.
+    """SVG of grouped bars with their spread as a line, from `floor` upwards; each bar's value stands above it, and
+    where it is below `floor`, or not a number, in its place.
 
     name: as for `histogram`.
     """
@@ -143,14 +145,17 @@ def bars(groups: Sequence[str], series: Sequence[Bars], name: str, ylabel: str, 
         for number, part in enumerate(series):
             x = np.arange(len(groups)) + (number - (len(series) - 1) / 2) * width
             values, spreads = np.asarray(part.values), np.array([spread or 0.0 for spread in part.spreads])
-            axes.bar(x, values - floor, 0.9 * width, bottom=floor, color=COLOR[part.color], alpha=0.75)
-            known = spreads > 0
+            heights = np.fmax(values, floor)  # floor for what is not a number
+            axes.bar(x, heights - floor, 0.9 * width, bottom=floor, color=COLOR[part.color], alpha=0.75)
+            known = (spreads > 0) & np.isfinite(values)
             axes.errorbar(
                 x[known], values[known], spreads[known], fmt="none", ecolor=COLOR["ink"], elinewidth=1.2, capsize=2.5
             )
-            for place, value, spread in zip(x, values, spreads, strict=True):
-                axes.text(place, value + spread, f"{value:.3g}", ha="center", va="bottom", fontsize=8)
-            top = max([top, *(values + spreads)])
+            tops = np.fmax(values + spreads, floor)
+            for place, value, height in zip(x, values, tops, strict=True):
+                words = f"{value:.3g}" if np.isfinite(value) else "–"  # noqa: RUF001
+                axes.text(place, height, words, ha="center", va="bottom", fontsize=8)
+            top = max([top, *tops])
         axes.set_ylim(floor, floor + 1.12 * max(top - floor, 1e-9))
         axes.set_xticks(range(len(groups)), list(groups))
         axes.set_ylabel(ylabel)
@@ -177,4 +182,4 @@ def _svg(figure: Figure, name: str) -> str:
     text = text[text.index("<svg") :]
     for stand_in, variable in VARIABLES.items():
         text = text.replace(stand_in, variable)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{name}" class="plot" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(name)}" class="plot" ', 1)

@@ -15,7 +15,7 @@ from generation import page
 from generation.plots import Bars, Limit, Series, bars, histogram
 from reproduction.claims import CHANCE, NOT_REPRODUCED, REPRODUCED, UNDECIDED, Claim
 from reproduction.experiment import SOURCES, SPECTRA, SYNTHETIC
-from reproduction.results import Results, accuracies, benchmarks_of, mean_of
+from reproduction.results import Results, accuracies, benchmarks_of, mean_of, unfilled
 from reproduction.tables import SPECTRUM, Table, tables, words_of
 from torch_utils.picture_source import open_spectra
 from torch_utils.spectra import SPECTRA as PICTURED
@@ -41,10 +41,13 @@ def build_report(outdir: Path, real: str, results: Results, claims: Sequence[Cla
         "models that learn from it are tested on people nobody has seen.",
         cards=page.cards(_cards(results, claims, seconds)),
         claims_lead="Each criterion was written down before anything was measured, and is evaluated by the program "
-        "(claims.json). Differences must exceed two standard errors; what lies within them is undecided.",
+        "(claims.json). Where means are compared, their difference must exceed two standard errors; what lies within "
+        "them is undecided.",
+        notices=page.notices(filter(None, [unfilled(results), *results["notices"]])),
         claims="".join(_claim(claim) for claim in claims),
         people_lead=f"The first {PEOPLE} people of each source, visible light above, near infrared below. One latent "
-        "and two heads draw a synthetic pair. Unfiltered and filtered people come from the same features.",
+        "and two heads draw a synthetic pair. Unfiltered and filtered people come from one sequence of features, of "
+        "which the filter leaves some out.",
         people="".join(_people(outdir, real, source) for source in SOURCES),
         columns=PAIRS,
         personwidth=f"{PAIRS * TILE // 2 + 30}px",

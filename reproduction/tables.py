@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from reproduction.claims import Claim
 from reproduction.experiment import SOURCES, SPECTRA, SYNTHETIC
-from reproduction.results import Results, accuracies, benchmarks_of, mean_of
+from reproduction.results import Results, accuracies, benchmarks_of, mean_of, unfilled
 
 NAMES = {"drawn": "drawn by the generator", "heldout": "held-out real people"}
 SPECTRUM = {"vis": "VIS", "nir": "NIR", "vis+nir": "VIS+NIR"}
@@ -23,8 +23,8 @@ class Table(NamedTuple):
 
 
 def tables(results: Results) -> list[Table]:
-    """Quality, privacy, people, recognition."""
-    return [_quality(results), _privacy(results), _people(results), _recognition(results)]
+    """Quality, what the filter did, privacy, people, recognition."""
+    return [_quality(results), _made(results), _privacy(results), _people(results), _recognition(results)]
 
 
 def _quality(results: Results) -> Table:
@@ -38,10 +38,21 @@ def _quality(results: Results) -> Table:
 
 
 def _value(line: dict[str, Any] | None) -> str:
-    if line is None:
+    if line is None or line["value"] is None:
         return "–"  # noqa: RUF001
     spread = f" ± {line['sd']:.2g}" if line.get("sd") is not None else ""
     return f"{line['value']:.4g}{spread}"
+
+
+def _made(results: Results) -> Table:
+    made = results["datasets"]
+    counts = {"people": "identities_kept", "pairs": "pairs_kept", "candidates": "candidates"}
+    rows = [[words, *(f"{made[source][name]:,}" for source in SYNTHETIC)] for words, name in counts.items()]
+    for rule in made["filtered"]["refused"]:
+        refused = [made[source]["refused"][rule] for source in SYNTHETIC]
+        rows += [[f"refused: {rule}", *(f"{number:,}" for number in refused)]] if any(refused) else []
+    note = "What was drawn and what the filter refused, by the first rule that was broken (docs/filter.md)."
+    return Table("The synthetic sets", note, ["", *SYNTHETIC], rows)
 
 
 def _privacy(results: Results) -> Table:
@@ -58,7 +69,10 @@ def _privacy(results: Results) -> Table:
     ]
     rows.append(["highest similarity", *(_number(own[s]["highest_real_similarity"]) for s in SYNTHETIC), "", ""])
     rows.append(["membership AUC (95 %)", *(_interval(own[source]["membership"]) for source in SYNTHETIC), "", ""])
-    note = "Similarity of synthetic samples to the real people, before and after the filter, beside real strangers'."
+    note = (
+        "Similarity of synthetic samples to the real people, before and after the filter, beside real strangers'; by "
+        "the recognition model that the filter sees with, so another one may see more."
+    )
     head = ["to real people", *(f"{source}" for source in SYNTHETIC), "real people to others", "held-out people"]
     return Table("Privacy", note, head, rows)
 
@@ -151,6 +165,7 @@ def markdown(results: Results, claims: Sequence[Claim]) -> str:
         f"# The paper's experiment, --scale {recipe['scale']}",
         "",
         f"Pairs: {words_of(recipe['pairs'])}.",
+        *(f"\n**{notice}**" for notice in filter(None, [unfilled(results), *results["notices"]])),
     ]
     for table in [*tables(results), claim_rows(claims)]:
         cells = [table.head, ["---"] * len(table.head), *table.rows]

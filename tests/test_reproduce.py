@@ -122,10 +122,12 @@ def test_the_papers_settings(inputs: Path) -> None:
         kimg=None,
         gpus=8,
     )
-    found = {stage.name: parsed(stage) for stage in paper.build(given).stages()}
+    stages = paper.build(given).stages()
+    found = {stage.name: parsed(stage) for stage in stages}
+    assert all((found[stage.name].get("gpus") or 1) == stage.slots for stage in stages)  # it sees no others
     generator = found["generator"]
-    wanted = {"cfg": "auto", "batch": 12, "mirror": True, "snap": 20, "nir_weight": 0.1, "kimg": None, "gpus": 6}
-    assert {name: generator[name] for name in wanted} == wanted  # 12 pairs do not divide among 8 GPUs
+    wanted = {"cfg": "auto", "batch": 12, "mirror": True, "snap": 20, "nir_weight": 0.1, "kimg": None, "gpus": 3}
+    assert {name: generator[name] for name in wanted} == wanted  # 4 pairs a GPU, as many as are compared in a group
     assert found["filtered"]["ids"] == 100 and found["filtered"]["samples_per_id"] == 32
     assert found["filtered"]["identities"] == "random" and found["filtered"]["gpus"] == 8
     assert found["real-vis-0"]["backbone"] == "r50" and found["real-vis-0"]["steps"] == 40 * 3200 // 128
@@ -156,6 +158,7 @@ def test_mistakes_are_one_line_and_make_nothing(inputs: Path, tmp_path: Path) ->
     assert "--rec-model" in refused(*of_paper(inputs, out, rec_model=inputs / "benchmarks/lfw.bin"))
     assert "no benchmark there" in refused(*of_paper(inputs, out, benchmarks=inputs / "real/VIS"))
     assert "--inception" in refused(*of_paper(inputs, out, inception=tmp_path / "none.pt"))
+    assert "--kimg" in refused(*of_paper(inputs, out, kimg=0))
     assert "--cores: is for --scale mini" in refused(*of_paper(inputs, out, cores=2))
     assert "--ids: is for --scale paper" in refused("--outdir", out, "--ids", 7)
     assert "--data: is for --scale paper" in refused("--outdir", out, "--data", inputs / "real")
@@ -198,10 +201,12 @@ def test_the_whole_chain_and_again(fakes: Path, tmp_path: Path) -> None:
     results = json.loads((out / "results.json").read_text())
     assert len(results["recognition"]) == 27 and results["recipe"]["decides"] == ["pairs-vis-vis"]
     assert results["stages"]["filtered"]["command"].startswith("python generate_dataset.py --gen-model")
-    assert "| filtered | VIS+NIR | 89.00 ± 1.00 |" in (out / "results.md").read_text()
+    table = (out / "results.md").read_text()
+    assert "| filtered | VIS+NIR | 89.00 ± 1.00 |" in table
     page = (out / "report.html").read_text()
     assert page.count('class="person"') == 3 * 2 and "http" not in page.replace("http://www.w3.org", "")
     assert "<svg" in page and "not reproduced" in page
+    assert "of the thresholds" in page and "of an audit" in page and "| refused: same | 1 | 1 |" in table
     before = (out / "stages.json").read_text()
     again = call("--outdir", out)
     assert again.exit_code == 0 and again.stderr.count("done before") == 40
@@ -209,6 +214,19 @@ def test_the_whole_chain_and_again(fakes: Path, tmp_path: Path) -> None:
     dry = call("--outdir", out, "--dry-run")
     assert dry.stdout.count(": done, ") == 40
     assert "holds an experiment of --scale mini" in refused("--scale", "paper", "--outdir", out, "--data", out)
+
+
+def test_what_another_run_has_done_in_the_meantime_counts(
+    fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's record is read before the folder is ours; what counts is how it is then."""
+    assert call("--outdir", tmp_path / "out").exit_code == 0
+    record = tmp_path / "out/stages.json"
+    done = record.read_text()
+    record.write_text(json.dumps({"scale": "mini", "stages": {}}))
+    monkeypatch.setattr(reproduce.FolderLock, "take", lambda *_: record.write_text(done))
+    again = call("--outdir", tmp_path / "out")
+    assert again.exit_code == 0 and again.stderr.count("done before") == 40
 
 
 def test_a_stage_that_fails_ends_the_run_in_one_line(fakes: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from generation.plots import Bars, bars
 
 
@@ -29,3 +31,15 @@ def test_a_spread_is_drawn_where_it_is_known() -> None:
         )
 
     assert (strokes(drawn(None, None, None)), strokes(drawn(2.0, None, 2.0))) == (0, 2)
+
+
+def test_what_has_no_bar_is_told_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    """Below the floor, or not a number: a value at the foot, within the picture."""
+    drawn = bars(["VIS", "NIR"], [Bars("real", [47.5, float("nan")], [1.0, None], "mated")], "x", "y", floor=50)
+    places = {text: float(y) for y, text in re.findall(r'y="([\d.]+)"[^>]*>([^<>\n]+)</text>', drawn)}
+    assert places["47.5"] == places["–"] < places["VIS"]  # noqa: RUF001
+    assert not caplog.records
+
+
+def test_names_come_from_files() -> None:
+    assert 'aria-label="a &quot;b&quot; &lt;c&gt;" class' in bars(["VIS"], [], 'a "b" <c>', "y")
