@@ -40,7 +40,7 @@ def build_report(outdir: Path, real: str, results: Results, claims: Sequence[Cla
         "learns from real people, a dataset of people who do not exist is generated and filtered, and recognition "
         "models that learn from it are tested on people nobody has seen.",
         cards=page.cards(_cards(results, claims, seconds)),
-        claims_lead="Each criterion was written down before anything was measured, and is evaluated by the program "
+        claims_lead="Each criterion was written down before the figures that it judges, and the program evaluates it "
         "(claims.json). Where means are compared, their difference must exceed two standard errors; what lies within "
         "them is undecided.",
         notices=page.notices(filter(None, [unfilled(results), *results["notices"]])),

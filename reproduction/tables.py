@@ -140,7 +140,7 @@ def _accuracy(results: Results, source: str, spectra: str, benchmark: str) -> st
 def claim_rows(claims: Iterable[Claim]) -> Table:
     rows = [[claim.verdict, claim.claim, claim.criterion, words_of(claim.values)] for claim in claims]
     head = ["verdict", "claim", "criterion", "figures"]
-    return Table("The paper's claims", "Criteria were written before anything was measured.", head, rows)
+    return Table("The paper's claims", "Criteria were written before the figures that they judge.", head, rows)
 
 
 def words_of(values: Any) -> str:
