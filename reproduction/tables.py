@@ -9,6 +9,7 @@ from reproduction.claims import Claim
 from reproduction.experiment import SOURCES, SPECTRA, SYNTHETIC
 from reproduction.results import Results, accuracies, benchmarks_of, mean_of, unfilled
 
+ROUNDING = 1e-9
 NAMES = {"drawn": "drawn by the generator", "heldout": "held-out real people"}
 SPECTRUM = {"vis": "VIS", "nir": "NIR", "vis+nir": "VIS+NIR"}
 
@@ -33,15 +34,19 @@ def _quality(results: Results) -> Table:
     sides = list(dict.fromkeys(line["pictures"] for line in lines))
     found = {(line["metric"], line["spectrum"], line["pictures"]): line for line in lines}
     rows = [[metric, spectrum, *(_value(found.get((metric, spectrum, s))) for s in sides)] for metric, spectrum in keys]
-    note = "Of pictures against the real ones; the distances of few pictures are too large, but equally so in a row."
+    note = (
+        "Of pictures against the real ones; the distances of few pictures are too large, but equally so in a row. "
+        "After ± stands the sd of what the figure is the mean of: pairs, people or subsets."
+    )
     return Table("Synthesis", note, ["metric", "spectrum", *(NAMES[side] for side in sides)], rows)
 
 
 def _value(line: dict[str, Any] | None) -> str:
     if line is None or line["value"] is None:
         return "–"  # noqa: RUF001
-    spread = f" ± {line['sd']:.2g}" if line.get("sd") is not None else ""
-    return f"{line['value']:.4g}{spread}"
+    value, sd = line["value"], line.get("sd") or 0.0
+    spread = f" ± {sd:.2g}" if sd > ROUNDING * abs(value) else ""  # of subsets that are all the same set there is none
+    return f"{value:.4g}{spread}"
 
 
 def _made(results: Results) -> Table:

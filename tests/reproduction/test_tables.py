@@ -10,10 +10,13 @@ from tests.reproduction.outcomes import line, made, outcome
 def test_what_is_not_known_is_a_dash() -> None:
     results = outcome()
     results["quality"].append(line("drawn", "cross_id100_apart", "vis-nir", None))
+    results["quality"].append(line("drawn", "kd_arcface100", "nir", 0.13, 1e-15))  # of one subset again and again
     results["people"]["real"]["eer"] = None
     results["privacy"]["filtered"]["membership"] |= {"auc": None, "low": None, "high": None}
     found = {table.title: {row[0]: row for row in table.rows} for table in tables(results)}
     assert found["Synthesis"]["cross_id100_apart"][2:] == ["–", "–"]  # noqa: RUF001
+    values = {tuple(row[:2]): row[2] for row in tables(results)[0].rows}
+    assert values["kd_arcface100", "vis"] == "0.5 ± 0.01" and values["kd_arcface100", "nir"] == "0.13"
     assert found["Separability and diversity"]["EER"][1:] == ["–", "20.00%", "10.00%"]  # noqa: RUF001
     assert found["Privacy"]["membership AUC (95 %)"][2] == "–"  # noqa: RUF001
 
