@@ -138,7 +138,8 @@ class Experiment:
         families = (*OF_PICTURES, *(OF_INCEPTION if self.inception else ()), *more)
         inception = () if self.inception is None else ("--detector", self.inception)
         arguments: Arguments = (*what, "--data", self.real.path, *self._seen, *inception, *self.measuring)
-        metrics = parse_metrics(",".join(f"{family}{number}" for family in families))
+        source = "--data" if self.heldout is None else "--heldout-data"
+        metrics = parse_metrics(",".join(f"{family}{number}" for family in families), source)
         arguments += ("--metrics", ",".join(metric.name for metric in metrics), "--out", QUALITY[name])
         looked = () if self.inception is None else (self.inception.partition(DIGEST)[0],)
         reads = (*reads, self.real.mark, self.rec_model, *looked)

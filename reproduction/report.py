@@ -139,7 +139,9 @@ def _kept(path: Path) -> list[dict[str, Any]]:
 
 
 def _numbers(lines: Sequence[dict[str, Any]], key: str) -> np.ndarray:
-    return np.array([line[key] for line in lines if line.get(key) is not None], dtype=np.float64)
+    """Of first samples no likeness to themselves."""
+    of = [line for line in lines if not (key == "sim_reference" and line.get("sample") == 0)]
+    return np.array([line[key] for line in of if line.get(key) is not None], dtype=np.float64)
 
 
 def _key(sources: Iterable[str]) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ import reproduce
 from arcface.backbones import build_backbone
 from arcface.benchmarks import write_bin
 from arcface.weights import save_recognition
+from dnnlib.files import FolderLock
 from reproduction import mini, paper
 from reproduction.experiment import SEEDS, SOURCES, SPECTRA, recognition_name
 from reproduction.stages import Stage
@@ -51,9 +52,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, side in (("real", 256), ("others", 256), ("small", 64)):
         for spectrum, channels in (("VIS", 3), ("NIR", 1)):
             (folder / name / spectrum).mkdir(parents=True)
-            for person in range(2):
+            for person, sample in itertools.product(range(2), range(2)):
                 pixels = rng.integers(0, 256, (side, side, channels), dtype=np.uint8)
-                (folder / name / spectrum / f"{person}_0.png").write_bytes(encode_png(pixels))
+                (folder / name / spectrum / f"{person}_{sample}.png").write_bytes(encode_png(pixels))
     torch.manual_seed(0)
     save_recognition(folder / "rec.safetensors", build_backbone("r10n", 32).eval(), "r10n", 32)
     faces = [encode_png(rng.integers(0, 256, (112, 112, 3), dtype=np.uint8)) for _ in range(4)]
@@ -224,7 +225,7 @@ def test_what_another_run_has_done_in_the_meantime_counts(
     record = tmp_path / "out/stages.json"
     done = record.read_text()
     record.write_text(json.dumps({"scale": "mini", "stages": {}}))
-    monkeypatch.setattr(reproduce.FolderLock, "take", lambda *_: record.write_text(done))
+    monkeypatch.setattr(FolderLock, "take", lambda *_: record.write_text(done))
     again = call("--outdir", tmp_path / "out")
     assert again.exit_code == 0 and again.stderr.count("done before") == 40
 

@@ -63,9 +63,9 @@ elif script == "generate_dataset.py":
     draw(given["--outdir"], "/")
     kept = {"verdict": "kept", "max_sim_real": 0.5, "sim_reference": 0.7, "max_sim_other": 0.3}
     write(f"{given['--outdir']}/manifest.jsonl", [kept, {**kept, "sim_reference": None}, {"verdict": "same"}])
-    people, samples = int(given["--ids"]), int(given["--samples-per-id"])
-    summary = {"identities_kept": people, "pairs_kept": people * samples, "candidates": people * samples + 1}
-    summary |= {"refused": {"same": 1, "tries": 0}}
+    ids, pairs = int(given["--ids"]), int(given["--ids"]) * int(given["--samples-per-id"])
+    counts = {"identities_kept": ids, "pairs_kept": pairs, "candidates": pairs + 1}
+    summary = {**counts, "refused": {"same": 1, "tries": 0}}
     write(f"{given['--outdir']}/summary.json", {**summary, "threshold_unique": 0.6, "threshold_same": 0.55})
 elif script == "calc_metrics.py":
     lines = [
