@@ -198,7 +198,9 @@ def test_mistakes_are_one_line_and_make_nothing(chain: dict[str, Any], tmp_path:
     assert "--cfg" in refused(train.main, *common, "--cfg", "huge")
     model = ("--rec-model", chain["model"])
     assert "no such metric" in refused(train.main, *common, *model, "--metrics", "fad50k")
-    assert "fid50k needs --detector" in refused(train.main, *common, *model, "--metrics", "fid50k")
+    assert "fid50k looks with inception-v3-2015: --detector FILE" in refused(
+        train.main, *common, *model, "--metrics", "fid50k"
+    )
     assert "needs --rec-model" in refused(train.main, *common, "--metrics", "fd_arcface")
     assert "--rec-model" in refused(train.main, *common, "--rec-model", tmp_path / "none.safetensors")
     features = load_features(chain["people"] / "identity_features.safetensors")
