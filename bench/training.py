@@ -19,9 +19,7 @@ from torch_utils.memory import keep_freed_memory
 from torch_utils.spectra import SPECTRA
 from training.config import DatasetFacts, TrainingOptions, build_training_config
 from training.dataset import Batch
-from training.discriminator import Discriminator
-from training.generator import Generator
-from training.layers import Conv2d
+from training.operations import generator_flops, pair_flops
 from training.trainer import Trainer
 
 BATCH, P, TINY64 = 16, 0.2, DatasetFacts(resolution=64, pairs=1000, feature_dim=512)
@@ -46,47 +44,6 @@ def random_batch(trainer: Trainer) -> Batch:
         for name, spectrum in SPECTRA.items()
     }
     return images, torch.randn([batch, trainer.generator.c_dim], generator=generator)
-
-
-# ----------------------------------------------------------------------------
-# Floating-point operations of the layers' convolutions, a picture.
-
-
-def generator_flops(network: Generator) -> float:
-    """One forward pass. An upsampling layer counts as the transposed convolution that it is."""
-    total = 0.0
-    for res in network.synthesis.resolutions:
-        block = getattr(network.synthesis, f"b{res}")
-        if not block.is_first:
-            total += 2 * block.conv0.weight.numel() * (res // 2) ** 2
-        total += 2 * block.conv1.weight.numel() * res**2
-        total += sum(2 * head.weight.numel() * res**2 for head in block.heads.values())
-    return total
-
-
-def discriminator_flops(network: Discriminator) -> float:
-    """One forward pass."""
-    total = 0.0
-    for res in network.resolutions:
-        for layer in getattr(network, f"b{res}").children():
-            assert isinstance(layer, Conv2d)
-            total += 2 * layer.weight.numel() * (res // layer.down) ** 2
-    return total + 2 * network.b4.conv.weight.numel() * 16
-
-
-def iteration_flops(trainer: Trainer) -> float:
-    """Mean over sixteen iterations.
-
-    A backward pass costs a forward pass for the inputs and another for the weights; differentiating a gradient costs
-    four more on top of the forward and the gradient itself.
-    """
-    g = generator_flops(trainer.generator)
-    d = sum(map(discriminator_flops, trainer.discriminators.values()))
-    generator_main = 3 * g + 2 * d  # the discriminators pass gradients, but have none of their own
-    path_length = (6 * g) / 2  # half a batch
-    discriminator_main = g + 2 * 3 * d  # fakes and reals
-    r1 = 6 * d
-    return BATCH * (generator_main + discriminator_main + path_length / 4 + r1 / 16)
 
 
 # ----------------------------------------------------------------------------
@@ -215,7 +172,11 @@ def main(rounds: int, threads: int, json_path: str | None) -> None:
     difference = compare(threads)
     times = time_sides(rounds, threads)
     trainer = build()
-    flops = {"inference": generator_flops(trainer.generator) * BATCH, "iteration": iteration_flops(trainer)}
+    pair = {
+        "inference": generator_flops(trainer.generator),
+        "iteration": pair_flops(trainer.config, trainer.generator, trainer.discriminators),
+    }
+    flops = {what: BATCH * own for what, own in pair.items()}
     results: dict[str, Any] = dict(difference)
     rows = []
     for what in ("inference", "iteration"):

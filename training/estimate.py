@@ -1,4 +1,4 @@
-"""What a configuration takes: parameters by module, and the memory of one GPU, before anything is trained.
+"""What a configuration takes: parameters by module, memory of one GPU, and work, before anything is trained.
 
 Networks are built and every phase is run on PyTorch's meta device, where tensors have shapes and no memory, so a
 1024x1024 preset takes seconds. Counted are the weights, their average, one gradient of each, Adam's two moments, and
@@ -19,6 +19,7 @@ from training.augment_geometry import warp
 from training.config import TrainingConfig
 from training.discriminator import Discriminator
 from training.generator import Generator
+from training.operations import pair_flops
 from training.precision import use_precision
 
 GIB = 1 << 30
@@ -26,7 +27,7 @@ META = torch.device("meta")
 
 
 def estimate(config: TrainingConfig) -> dict[str, Any]:
-    """For --dry-run: 'parameters' by module, 'memory_gib_per_gpu', and its parts in 'memory_parts_gib'."""
+    """For --dry-run: 'parameters' by module, 'memory_gib_per_gpu' and 'memory_parts_gib', 'tflop_per_kimg'."""
     generator, discriminators = build_meta(config)
     constant = constant_bytes(generator, discriminators)
     phases = activation_bytes(config, generator, discriminators)
@@ -36,6 +37,7 @@ def estimate(config: TrainingConfig) -> dict[str, Any]:
         "parameters": count_parameters(generator, discriminators),
         "memory_gib_per_gpu": round((constant + phases[largest]) / GIB, 3),
         "memory_parts_gib": {name: round(size / GIB, 3) for name, size in parts.items()},
+        "tflop_per_kimg": round(1000 * pair_flops(config, generator, discriminators) / 1e12, 1),
     }
 
 

@@ -1,4 +1,4 @@
-"""Parameters counted by hand, and memory against what PyTorch's profiler sees of real phases."""
+"""Parameters and work counted by hand, and memory against what PyTorch's profiler sees of real phases."""
 
 import dataclasses
 import json
@@ -9,8 +9,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import train as script
-from training.config import DatasetFacts, TrainingConfig, TrainingOptions, build_training_config
+from training.config import PRESETS, DatasetFacts, TrainingConfig, TrainingOptions, build_training_config
 from training.estimate import activation_bytes, build_meta, estimate
+from training.operations import discriminator_flops, generator_flops, pair_flops
 from training.trainer import Trainer
 
 
@@ -33,6 +34,45 @@ def test_parameters_by_hand(config: TrainingConfig) -> None:
     networks = [trainer.generator, *trainer.discriminators.values()]
     assert counted["generator"]["total"] == mapping + sum(blocks.values()) + sum(heads.values())
     assert counted["total"] == sum(parameter.numel() for net in networks for parameter in net.parameters())
+
+
+def planned(cfg: str, resolution: int, **options: object) -> TrainingConfig:
+    return build_training_config(
+        TrainingOptions(cfg=cfg, batch=4, **options),  # type: ignore[arg-type]
+        DatasetFacts(resolution, 100, 512),
+    )
+
+
+def test_work_by_hand() -> None:
+    generator, discriminators = build_meta(planned("tiny32", 8, fmaps=1 / 256))
+    # channel_base 128: 32 channels at 4x4, 16 at 8x8.
+    layers = 32 * 32 * 9 * 16 + 32 * 16 * 9 * 16 + 16 * 16 * 9 * 64
+    heads = (32 * 16 + 16 * 64) * (3 + 1)
+    assert generator_flops(generator) == pytest.approx(2 * (layers + heads))
+    judged = 3 * 16 * 64 + 16 * 16 * 9 * 64 + 16 * 32 * 9 * 16 + 16 * 32 * 16 + 33 * 32 * 9 * 16
+    assert discriminator_flops(discriminators["vis"]) == pytest.approx(2 * judged)
+
+
+def test_work_of_a_pair() -> None:
+    """Every network forward and backward once for each loss, and a lazy regulariser in so many of the iterations."""
+
+    def work(**options: object) -> tuple[float, float, dict[str, float]]:
+        config = planned("tiny32", 32, **options)
+        generator, discriminators = build_meta(config)
+        judges = {name: discriminator_flops(network) for name, network in discriminators.items()}
+        return pair_flops(config, generator, discriminators), generator_flops(generator), judges
+
+    whole, g, d = work()
+    without_r1, *_ = work(gamma=0)
+    vis_alone, *_ = work(nir_r1=False)
+    assert without_r1 == pytest.approx((3 + 1 + 6 / 2 / 4) * g + (2 + 6) * sum(d.values()))
+    assert whole - without_r1 == pytest.approx(6 / 16 * sum(d.values()))
+    assert whole - vis_alone == pytest.approx(6 / 16 * d["nir"])
+
+
+@pytest.mark.parametrize("cfg", PRESETS)
+def test_every_preset_tells_its_work(cfg: str) -> None:
+    assert estimate(planned(cfg, 32))["tflop_per_kimg"] > 0
 
 
 def measured_peaks(config: TrainingConfig, path: Path) -> dict[str, int]:
