@@ -11,58 +11,19 @@ and with strides that follow the picture's size, so that 32x32 pictures can be t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
+from arcface.choices import ARCHITECTURES, FULL_INPUT_SIZE, SMALLEST_INPUT_SIZE, Architecture
 from arcface.vit import VisionTransformer
 
 NUM_FEATURES = 512
-FULL_INPUT_SIZE = 112
-SMALLEST_INPUT_SIZE = 32
 LARGEST_MAP = 7  # narrow networks add strides until the last feature map is this small
 VIT_HEADS = 8  # no shape tells how many there are
 
 
 # ----------------------------------------------------------------------------
-# What an architecture is: a row of the table below.
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One backbone.
-
-    family   'iresnet', 'mobilefacenet' or 'vit'.
-    depths   residual blocks in each of the four stages; all blocks of a ViT.
-    widths   channels: iResNet stem and four stages; MobileFaceNet stem, stages 2 to 4, expansions, last map; ViT token.
-    narrow   True: strides follow the input size; False: 112x112 and a total stride of 16.
-    """
-
-    family: Literal["iresnet", "mobilefacenet", "vit"]
-    depths: tuple[int, ...]
-    widths: tuple[int, ...]
-    narrow: bool = False
-
-
-_FULL = (64, 64, 128, 256, 512)
-ARCHITECTURES: dict[str, Architecture] = {
-    "r18": Architecture("iresnet", (2, 2, 2, 2), _FULL),
-    "r34": Architecture("iresnet", (3, 4, 6, 3), _FULL),
-    "r50": Architecture("iresnet", (3, 4, 14, 3), _FULL),
-    "r100": Architecture("iresnet", (3, 13, 30, 3), _FULL),
-    "r200": Architecture("iresnet", (6, 26, 60, 6), _FULL),
-    "mbf": Architecture("mobilefacenet", (1, 4, 6, 2), (128, 128, 256, 256, 128, 256, 512, 512)),
-    "vit_t": Architecture("vit", (12,), (256,)),
-    "vit_s": Architecture("vit", (12,), (512,)),
-    "vit_b": Architecture("vit", (24,), (512,)),
-    "r10n": Architecture("iresnet", (1, 1, 1, 1), (32, 32, 64, 128, 256), narrow=True),
-    "r18n": Architecture("iresnet", (2, 2, 2, 2), (32, 32, 64, 128, 256), narrow=True),
-    "mbfn": Architecture("mobilefacenet", (1, 2, 3, 1), (32, 32, 64, 64, 64, 128, 256, 256), narrow=True),
-}
-
-
 # ----------------------------------------------------------------------------
 # iResNet.
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from arcface.choices import HEADS
 from torch_utils import distributed
 
 KEEP_OFF = 1e-7  # of 1 - cos^2 from zero, where its root's slope is infinite
@@ -25,9 +26,6 @@ KEEP_OFF = 1e-7  # of 1 - cos^2 from zero, where its root's slope is infinite
 
 class SoftmaxHead(nn.Module):
     """A linear layer with bias, in float32 whatever the features' type."""
-
-    scale: float | None = None  # defaults of --scale and --margin: it has neither
-    margin: float | None = None
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
@@ -51,17 +49,9 @@ class MarginHead(nn.Module):
         margin: m, in the unit of the subclass.
     """
 
-    scale: float = 64.0
-    margin: float
-
-    def __init__(
-        self, num_features: int, num_classes: int, scale: float | None = None, margin: float | None = None
-    ) -> None:
+    def __init__(self, num_features: int, num_classes: int, scale: float, margin: float) -> None:
         super().__init__()
-        if scale is not None:
-            self.scale = scale
-        if margin is not None:
-            self.margin = margin
+        self.scale, self.margin = scale, margin
         self.weight = nn.Parameter(torch.empty(num_classes, num_features))
         nn.init.normal_(self.weight, std=0.01)
 
@@ -89,8 +79,6 @@ class ArcFaceHead(MarginHead):
     straight line cos(theta) - m sin(m) goes on, which is lower, so the logit never rises with the angle.
     """
 
-    margin = 0.5
-
     def own_class(self, cosine: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
         sine = (1 - cosine.square()).clamp(min=KEEP_OFF).sqrt()
         moved = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
@@ -100,8 +88,6 @@ class ArcFaceHead(MarginHead):
 
 class CosFaceHead(MarginHead):
     """Additive cosine margin, m as a difference of cosines."""
-
-    margin = 0.35
 
     def own_class(self, cosine: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
         return cosine - self.margin
@@ -115,16 +101,13 @@ class AdaFaceHead(MarginHead):
     the first batch's are taken as they are.
     """
 
-    margin = 0.4
     concentration = 0.333  # h
     rate = 0.01
 
     norm_mean: torch.Tensor
     norm_sd: torch.Tensor
 
-    def __init__(
-        self, num_features: int, num_classes: int, scale: float | None = None, margin: float | None = None
-    ) -> None:
+    def __init__(self, num_features: int, num_classes: int, scale: float, margin: float) -> None:
         super().__init__(num_features, num_classes, scale, margin)
         self.register_buffer("norm_mean", torch.zeros(()))
         self.register_buffer("norm_sd", torch.zeros(()))  # 0: no batch has been seen
@@ -153,21 +136,16 @@ class AdaFaceHead(MarginHead):
         self.norm_sd.lerp_(sd.float(), rate)
 
 
-HEADS: dict[str, type[MarginHead] | type[SoftmaxHead]] = {
-    "arcface": ArcFaceHead,
-    "cosface": CosFaceHead,
-    "adaface": AdaFaceHead,
-    "softmax": SoftmaxHead,
-}
+KINDS: dict[str, type[MarginHead]] = {"arcface": ArcFaceHead, "cosface": CosFaceHead, "adaface": AdaFaceHead}
 
 
 def build_head(
     name: str, num_features: int, num_classes: int, scale: float | None = None, margin: float | None = None
 ) -> nn.Module:
-    """A head of HEADS; scale and margin None: the head's own."""
-    kind = HEADS[name]
-    return (
-        kind(num_features, num_classes, scale, margin)
-        if issubclass(kind, MarginHead)
-        else kind(num_features, num_classes)
-    )
+    """A head of arcface.choices.HEADS; scale and margin None: the head's own."""
+    if name not in KINDS:
+        return SoftmaxHead(num_features, num_classes)
+    own = HEADS[name]
+    scale, margin = own.scale if scale is None else scale, own.margin if margin is None else margin
+    assert scale is not None and margin is not None, "a head with a margin has both"
+    return KINDS[name](num_features, num_classes, scale, margin)

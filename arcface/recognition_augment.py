@@ -7,42 +7,17 @@ however many processes share it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
 
 import torch
 import torch.nn.functional as F
+
+from arcface.choices import AugmentConfig
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 CROP_AREA = (0.5, 1.0)  # of the picture, that a crop shows
 ERASED_AREA = (0.02, 0.33)  # Zhong et al. 2020, table 1
 ERASED_ASPECT = (0.3, 1 / 0.3)
 SMALL_SIDE = (0.2, 1.0)  # of the picture's side, that low resolution keeps
-
-
-def _strength(default: float, help: str) -> float:
-    return field(default=default, metadata={"help": help})
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """How much a training picture is changed. 0 switches a part off. Each is an option of the command line."""
-
-    flip: float = _strength(0.5, "Probability of mirroring.")
-    crop: float = _strength(0.0, "Probability of showing a random square part, 50 to 100 % of the area, at full size.")
-    shift: float = _strength(0.03, "Standard deviation of the shift, as a share of the side.")
-    zoom: float = _strength(0.04, "Standard deviation of the logarithm of the size.")
-    turn: float = _strength(4.0, "Standard deviation of the rotation in degrees.")
-    brightness: float = _strength(0.08, "Standard deviation of the added light, where black to white is 2.")
-    contrast: float = _strength(0.1, "Standard deviation of the logarithm of the contrast.")
-    saturation: float = _strength(0.0, "Standard deviation of the logarithm of the saturation.")
-    color: float = _strength(0.05, "Standard deviation of the logarithm of each channel's gain; grey stays grey.")
-    low_res: float = _strength(0.0, "Probability of losing detail, down to 20 % of the resolution.")
-    noise: float = _strength(0.0, "Standard deviation of noise, where black to white is 2.")
-    blur: float = _strength(0.0, "Probability of a 3x3 binomial blur.")
-    erase: float = _strength(0.0, "Probability of greying a rectangle, 2 to 33 % of the area.")
-
-
-PARTS = {part.name: part for part in fields(AugmentConfig)}
 
 
 class Draws:

@@ -10,10 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arcface.backbones import ARCHITECTURES, FULL_INPUT_SIZE, SMALLEST_INPUT_SIZE
-from arcface.heads import HEADS
-from arcface.recognition_augment import PARTS, AugmentConfig
-from arcface.recognition_data import SPECTRA_CHOICES
+from arcface.choices import (
+    ARCHITECTURES,
+    FULL_INPUT_SIZE,
+    HEADS,
+    PARTS,
+    SMALLEST_INPUT_SIZE,
+    SPECTRA_CHOICES,
+    AugmentConfig,
+)
 from dnnlib.errors import UserError
 from torch_utils.streams import stream
 
@@ -27,9 +32,9 @@ class RecognitionConfig:
     """All that decides what a run computes; RUN/config.json.
 
     spectra       'vis', 'nir' or 'vis+nir'.
-    backbone      key of arcface.backbones.ARCHITECTURES.
+    backbone      key of arcface.choices.ARCHITECTURES.
     input_size    side of the network's input in pixels.
-    head          key of arcface.heads.HEADS; scale and margin are its, None for softmax.
+    head          key of arcface.choices.HEADS; scale and margin are its, None for softmax.
     steps         batches in all.
     steps_per_epoch   whole batches in a pass over the pictures.
     batch         pictures a batch, of all processes together.

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from arcface.alignment import Template, frame_between, template_of
+from arcface.choices import SPECTRA_CHOICES
 from arcface.preprocess import preprocess
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
@@ -33,7 +34,6 @@ from torch_utils.picture_source import PictureSource, StoredPictures, open_pictu
 from torch_utils.readers import loader_options
 from torch_utils.spectra import SPECTRA
 
-SPECTRA_CHOICES: dict[str, tuple[str, ...]] = {"vis": ("vis",), "nir": ("nir",), "vis+nir": ("vis", "nir")}
 MEMORY_BYTES = 1 << 30  # of decoded pictures, in each process; larger sets are streamed
 DIGESTED = 16  # pictures whose pixels count in the digest: all of a large set would take too long
 READ_AT_ONCE = 64  # pictures, where all are decoded before the training

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from arcface.backbones import ARCHITECTURES
 from arcface.benchmarks import check_pictures, find_benchmarks
+from arcface.choices import ARCHITECTURES
 from arcface.recognition_config import DataFacts, RecognitionConfig, build_config
 from arcface.recognition_data import PictureSet, TrainingPictures, available_spectra, open_set
 from arcface.recognition_run import check_run

@@ -24,13 +24,8 @@ from safetensors.torch import save
 from torch import nn
 
 from arcface.alignment import ARCFACE_TEMPLATE, Template, template_of
-from arcface.backbones import (
-    ARCHITECTURES,
-    FULL_INPUT_SIZE,
-    NUM_FEATURES,
-    build_backbone,
-    recognise_architecture,
-)
+from arcface.backbones import NUM_FEATURES, build_backbone, recognise_architecture
+from arcface.choices import ARCHITECTURES, FULL_INPUT_SIZE
 from arcface.preprocess import protocol
 from arcface.weights_onnx import load_onnx
 from dnnlib.errors import UserError

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from arcface.backbones import FULL_INPUT_SIZE
+from arcface.choices import FULL_INPUT_SIZE
 from arcface.onnx_file import OnnxContents, read_contents
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath

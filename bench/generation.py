@@ -46,8 +46,9 @@ from generation.identity_sampling import RandomIdentities
 from generation.layouts import FolderLayout
 from generation.networks import embedder_of, renderer_of
 from generation.parts import Parts
-from generation.privacy_diversity import KEPT, unit_rows
+from generation.privacy_diversity import unit_rows
 from generation.records import Plan
+from generation.rules import KEPT
 from generation.selection import Selection
 from generation.summary import Counts
 from generation.thresholds import Thresholds, from_moments

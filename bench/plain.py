@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from torch_utils.ops.grid_sample import grid_sample
-from training.augment import BLIT, GEOMETRY, AugmentPipe
+from training.augment import AugmentPipe
 from training.augment_geometry import SYM6, fine_grid
+from training.choices import BLIT, GEOMETRY
 from training.discriminator import Discriminator, minibatch_std
 from training.generator import Generator, SynthesisBlock, SynthesisLayer, ToSpectrum
 from training.layers import Conv2d

@@ -15,7 +15,8 @@ import click
 import numpy as np
 import torch
 
-from arcface.backbones import ARCHITECTURES, FULL_INPUT_SIZE, build_backbone
+from arcface.backbones import build_backbone
+from arcface.choices import ARCHITECTURES, FULL_INPUT_SIZE
 from arcface.embed import embed, embed_source
 from arcface.preprocess import preprocess
 from arcface.verification import pair_scores

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.candidates import Candidates, Embeddings, Faces, Pictures
-from generation.privacy_diversity import KEPT, Rule, Rules, is_unique
+from generation.privacy_diversity import is_unique
 from generation.records import Plan, Record
+from generation.rules import KEPT, Rule, Rules
 from generation.thresholds import Thresholds
 from generation.verdicts import admit_references, checked_of, judge_references, judge_round
 from torch_utils.search import Gallery, nearest

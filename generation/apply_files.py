@@ -37,8 +37,9 @@ from generation.apply_inputs import ApplyInputs
 from generation.candidates import Embeddings, Faces, Pictures
 from generation.networks import faces_from
 from generation.parts import PARTS
-from generation.privacy_diversity import KEPT, Rule, Rules, unit_rows
+from generation.privacy_diversity import unit_rows
 from generation.records import Record
+from generation.rules import KEPT, Rule, Rules
 from generation.summary import Counts, Scores, blame, every_nth, summarise
 from generation.thresholds import Thresholds
 from metrics.identity import mated_nonmated

@@ -10,8 +10,9 @@ from arcface.alignment import Template, frame_between
 from arcface.detection import FaceDetector
 from arcface.weights import RecognitionModel
 from generation.inputs import detector_for, model_record
-from generation.privacy_diversity import Rules, Unit
+from generation.privacy_diversity import Unit
 from generation.real_people import RealPeople
+from generation.rules import Rules
 from generation.thresholds import Thresholds
 
 

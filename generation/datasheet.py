@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from generation.privacy_diversity import Rule
 from generation.promises import promised
+from generation.rules import Rule
 from generation.summary import RULE_WORDS
 from generation.thresholds import RULES, Thresholds
 from torch_utils.spectra import SPECTRA

@@ -21,13 +21,11 @@ from PIL import Image
 
 from dnnlib.workers import Pool
 from generation.candidates import Candidates, Encoded, Pictures
+from generation.choices import DEFAULT_QUALITY, FULL_COLOUR_FROM
 from torch_utils import stop_signals
 from torch_utils.image_tree import decode_image, encode_png
 from torch_utils.spectra import SPECTRA
 
-FORMATS = ("png", "jpg")
-DEFAULT_QUALITY = 95
-FULL_COLOUR_FROM = 90  # JPEG quality from which colour has the resolution of brightness (4:4:4); below, half (4:2:0)
 MOST_WORKERS = 8  # by default: a GPU's worth of 256x256 pairs
 
 

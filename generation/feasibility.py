@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from generation.privacy_diversity import KEPT, Rule
 from generation.records import Plan, Record
+from generation.rules import KEPT, Rule
 from generation.summary import blame
 
 CONFIDENCE = 0.95

@@ -10,9 +10,9 @@ import torch
 
 from dnnlib.errors import UserError
 from generation.parts import Parts
-from generation.privacy_diversity import KEPT
 from generation.records import Outcome, Person, Plan, Record
 from generation.references import refused_records
+from generation.rules import KEPT
 from torch_utils.search import Gallery, nearest
 
 PEOPLE_AT_ONCE = 64  # whose samples are compared with all references at a time

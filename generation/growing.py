@@ -19,9 +19,9 @@ from generation.encoding import begin_encoding
 from generation.layouts import Layout
 from generation.parts import Parts
 from generation.phase import Phase
-from generation.privacy_diversity import KEPT, Rule
 from generation.records import Person, Plan, Record, Round, Watch
 from generation.references import Blocks
+from generation.rules import KEPT, Rule
 from generation.storing import StoreLater
 from generation.verdicts import checked_of, judge_round
 from torch_utils.search import Gallery

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
+from generation.choices import KINDS
 from generation.spread import Cache, SpreadIdentities
 from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, check_values, load_features
 from torch_utils.streams import stream
 
 FEATURE_SIZE = 512
 PAPER_NORM = 4.0  # ArcBiFaceGAN: unit vectors times 4
-KINDS = ("random", "spread", "real-like")
 EXPLAINED_VARIANCE = 0.99  # of the real features, by the components that real-like keeps
 
 

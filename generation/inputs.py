@@ -18,16 +18,15 @@ from arcface.preprocess import Frame, protocol
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, sha256_file
-from generation.identity_sampling import KINDS, PAPER_NORM, load_given
-from generation.presets import NO_DETECTOR
-from generation.privacy_diversity import Rule, Rules
+from generation.choices import DEFAULT_DETECTOR, KINDS, NO_DETECTOR
+from generation.identity_sampling import PAPER_NORM, load_given
 from generation.real_people import OPTION, RealPeople, features_record
+from generation.rules import Rule, Rules
 from generation.thresholds import Thresholds
 from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet
 from training.generator import Generator
 from training.snapshots import load_generator
 
-DEFAULT_DETECTOR = "facenet-pytorch"
 NORMALISED = 1e-3  # from length 1
 
 
@@ -39,7 +38,7 @@ class Files(NamedTuple):
     real_features: tuple[str, ...]
     thresholds: str | None
     detector: str
-    identities: str  # one of generation.identity_sampling.KINDS, or a file
+    identities: str  # one of generation.choices.KINDS, or a file
     rec_arch: str | None = None
 
 

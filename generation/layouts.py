@@ -229,8 +229,6 @@ class RecordLayout:
 # ----------------------------------------------------------------------------
 # All of them.
 
-FORMATS = ("folder", "original", "webdataset", "rec")
-
 
 def check_layout(format: str, ids: int, samples_per_id: int) -> None:
     """Raises UserError where the format cannot hold so many pictures."""

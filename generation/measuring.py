@@ -12,11 +12,11 @@ from arcface.embed import embed
 from arcface.preprocess import protocol
 from arcface.weights import RecognitionModel, load_recognition
 from dnnlib.errors import UserError
+from metrics.choices import OWN
 from metrics.detector_files import INCEPTION, AtHand
-from metrics.detectors import Detector, Observer
+from metrics.observers import Detector, Observer
 from metrics.pictures import EPSILON, GROUP, GROUPS, PAIRS, PATH, Pictures, Rows, Side, Stream
 from metrics.registry import Metric, build_observers, detectors_of
-from metrics.resizing import OWN
 from torch_utils import distributed
 from torch_utils.spectra import SPECTRA
 from training.draw import Drawings

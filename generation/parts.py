@@ -30,8 +30,8 @@ from safetensors.numpy import load, save
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath, atomic_write_bytes, atomic_write_json, read_json
 from generation.candidates import Embeddings, Encoded
-from generation.privacy_diversity import KEPT, Rule
 from generation.records import Block, Person, Record, Round
+from generation.rules import KEPT, Rule
 from torch_utils.distributed import rank
 from torch_utils.spectra import SPECTRA
 

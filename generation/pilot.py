@@ -20,8 +20,9 @@ from generation.candidates import Candidates, Embeddings
 from generation.encoding import begin_encoding
 from generation.feasibility import Tally, data_size, duration, estimate, infeasible
 from generation.phase import Phase
-from generation.privacy_diversity import KEPT, Rule, Unit
+from generation.privacy_diversity import Unit
 from generation.records import Plan, Record
+from generation.rules import KEPT, Rule
 from generation.verdicts import admit_references, judge_references, judge_round
 
 CANDIDATES = 64

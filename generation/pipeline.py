@@ -13,11 +13,11 @@ from generation import writers
 from generation.datasheet import DATASHEET, build_datasheet
 from generation.finished import Finished
 from generation.lookout import Lookout
-from generation.privacy_diversity import KEPT
 from generation.progress_line import ProgressLine
 from generation.records import Plan, Record
 from generation.references import Stopped
 from generation.report import MOST_HERO, ReportData, build_report
+from generation.rules import KEPT
 from generation.selection import Selection
 from generation.storage import Storage
 from generation.summary import Counts, explain_shortfall, score, summarise

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnlib.errors import UserError
-from generation.privacy_diversity import EVERY, FIRST, MIN_FACE_PROBABILITY, NONE, SWITCHED, USUAL, Rule, Rules
+from generation.choices import NO_DETECTOR
+from generation.rules import EVERY, FIRST, MIN_FACE_PROBABILITY, NONE, SWITCHED, USUAL, Rule, Rules
 from generation.thresholds import PAPER_MEAN, PAPER_SD
 from torch_utils.spectra import SPECTRA
 
 TRIES = 2500
-NO_DETECTOR = "none"
 
 
 @dataclass(frozen=True)

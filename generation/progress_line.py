@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from dnnlib.progress import progress
 from generation.lookout import Lookout
-from generation.privacy_diversity import KEPT, Rule
 from generation.records import Person, Plan, Record
+from generation.rules import KEPT, Rule
 from torch_utils.distributed import SharedCounter, rank
 
 REFRESH_SECONDS = 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from generation.privacy_diversity import FIRST, NONE, Rule
+from generation.rules import FIRST, NONE, Rule
 from generation.thresholds import Thresholds
 from torch_utils.spectra import SPECTRA
 

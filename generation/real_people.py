@@ -17,7 +17,8 @@ from dnnlib.errors import UserError
 from dnnlib.files import StrPath, sha256_file
 from generation import thresholds as limits
 from generation.presets import PRESETS, compared_features
-from generation.privacy_diversity import FIRST, NONE, Rule, Rules, Unit, unit_rows
+from generation.privacy_diversity import Unit, unit_rows
+from generation.rules import FIRST, NONE, Rule, Rules
 from generation.thresholds import Thresholds
 from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, load_features, refuse_other_model
 

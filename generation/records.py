@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.candidates import Embeddings, Encoded
-from generation.privacy_diversity import USUAL_RULES, Rules, Unit
+from generation.privacy_diversity import Unit
+from generation.rules import USUAL_RULES, Rules
 
 
 @dataclass(frozen=True)

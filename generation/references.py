@@ -20,8 +20,9 @@ from generation.candidates import Embeddings, Encoded
 from generation.encoding import begin_encoding
 from generation.parts import Parts
 from generation.phase import Phase
-from generation.privacy_diversity import KEPT, Rule, Unit
+from generation.privacy_diversity import Unit
 from generation.records import Block, Record, Watch
+from generation.rules import KEPT, Rule
 from generation.storing import StoreLater
 from generation.verdicts import admit_references, checked_of, judge_references
 from torch_utils.distributed import Tickets, from_rank_zero, gathered, rank, world_size

@@ -17,9 +17,9 @@ from generation import page
 from generation.encoding import decode
 from generation.layouts import Layout
 from generation.plots import Limit, Series, histogram
-from generation.privacy_diversity import Rule
 from generation.promises import promised
 from generation.records import Person
+from generation.rules import Rule
 from generation.summary import RULE_WORDS, Scores
 from generation.thresholds import Thresholds
 from torch_utils.images import image_grid

@@ -9,7 +9,7 @@ import click
 
 from dnnlib.cli import option
 from generation.presets import PRESETS, TRIES
-from generation.privacy_diversity import MIN_FACE_PROBABILITY, SWITCHED, USUAL
+from generation.rules import MIN_FACE_PROBABILITY, SWITCHED, USUAL
 
 MOST = 10**9  # of anything that is counted: what is more was not meant, and numpy cannot count endlessly
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
-from generation.encoding import DEFAULT_QUALITY, Encoding
+from generation.choices import DEFAULT_QUALITY
+from generation.encoding import Encoding
 from generation.layouts import Layout, build_layout, check_layout
 from generation.parts import PARTS
 from generation.previews import WithPreviews
@@ -17,7 +18,7 @@ from generation.records import Plan
 
 @dataclass(frozen=True)
 class Storage:
-    """layout: one of generation.layouts.FORMATS. previews: people to draw small pictures of."""
+    """layout: one of generation.choices.LAYOUTS. previews: people to draw small pictures of."""
 
     layout: str = "folder"
     encoding: Encoding = field(default_factory=Encoding)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.finished import Finished
-from generation.privacy_diversity import KEPT, Rule
 from generation.records import Outcome, Plan, Record
+from generation.rules import KEPT, Rule
 from generation.thresholds import Thresholds
 from metrics import identity
 

@@ -14,10 +14,7 @@ from numpy.typing import NDArray
 
 from generation.candidates import Candidates, Embeddings
 from generation.privacy_diversity import (
-    KEPT,
     Judged,
-    Rule,
-    Rules,
     Unit,
     admit_in_order,
     is_frontal,
@@ -29,6 +26,7 @@ from generation.privacy_diversity import (
     shows_one_face,
 )
 from generation.records import Plan
+from generation.rules import KEPT, Rule, Rules
 from generation.thresholds import Thresholds
 from torch_utils.search import Gallery
 

@@ -41,8 +41,8 @@ from generation.datasheet import DATASHEET
 from generation.layouts import PACKED, Layout, Places, packed_file
 from generation.parts import PARTS
 from generation.previews import PREVIEWS
-from generation.privacy_diversity import KEPT
 from generation.records import Record
+from generation.rules import KEPT
 from torch_utils.description import DESCRIPTION, describe, describe_packed
 from torch_utils.distributed import rank
 from torch_utils.spectra import SPECTRA

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from metrics.detectors import Detector, Observer
+from metrics.observers import Detector, Observer
 from metrics.people import people_of, strangers_of
 from metrics.pictures import Pictures, Rows
 from metrics.registration import displacement, gradient_correlation, grey, mutual_information

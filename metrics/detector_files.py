@@ -22,7 +22,8 @@ from torch import nn
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_bytes
 from metrics import inception, public_files, resizing, vgg_lpips
-from metrics.detectors import Detector
+from metrics.choices import OWN, PYTORCH_FID
+from metrics.observers import Detector
 from metrics.pictures import Rows
 from torch_utils.inert_tensors import read_state
 
@@ -221,7 +222,7 @@ def _rows(features: torch.Tensor) -> Rows:
 def _inception(files: Sequence[DetectorFile], protocol: str, device: torch.device) -> Detector:
     (file,) = files
     network, resize = _on(device, file), resizing.for_inception(protocol)
-    if file.scripted and protocol == resizing.PYTORCH_FID:
+    if file.scripted and protocol == PYTORCH_FID:
         raise UserError(f"--resize: {protocol} takes grey levels in another way, and {file.path} brings its own")
 
     @torch.inference_mode()
@@ -252,11 +253,11 @@ def _vgg16(files: Sequence[DetectorFile], protocol: str, device: torch.device) -
 
 def _for_program(images: torch.Tensor, resize: resizing.Resize, protocol: str) -> torch.Tensor:
     """A program resizes in its own way what has another size than it wants, and normalises in any case."""
-    return resizing.coloured(images if protocol == resizing.OWN else resize.resize(images.float()))
+    return resizing.coloured(images if protocol == OWN else resize.resize(images.float()))
 
 
 def _resize_name(file: DetectorFile, resize: resizing.Resize, protocol: str) -> str:
-    return "torchscript" if file.scripted and protocol == resizing.OWN else resize.name
+    return "torchscript" if file.scripted and protocol == OWN else resize.name
 
 
 def _lpips(files: Sequence[DetectorFile], protocol: str, device: torch.device) -> Detector:

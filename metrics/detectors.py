@@ -1,60 +1,55 @@
-"""What looks at the pictures: functions, with what a result must say about them."""
+"""Command line: the files with image networks that metrics look with.
+
+python -m metrics.detectors list
+python -m metrics.detectors fetch inception|vgg16|lpips|all
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import click
 
-import torch
+from dnnlib.cli import Group
+from dnnlib.errors import UserError
+from metrics.public_files import FILES, is_sound, kept, kept_at
 
-from metrics.pictures import PAIRS, Pictures, Rows
-
-
-class Detector(NamedTuple):
-    """A network that looks at pictures of one spectrum.
-
-    kind: what metrics ask for ('inception', 'vgg16', 'lpips', 'arcface'). name: its architecture. sha256: of its
-    weights, or the fingerprint that stands for it. resize: the protocol by which pictures are brought to its size.
-    look: uint8 [N, C, H, W], C 1 or 3 -> rows by name, of which 'features' [N, D] are what distances are measured
-    between; 'lpips' takes pictures two by two, float too, and gives their 'distances' [N / 2].
-    """
-
-    kind: str
-    name: str
-    sha256: str
-    resize: str
-    look: Callable[[torch.Tensor], Rows]
+ALL = "all"
 
 
-class Observer(NamedTuple):
-    """What turns a batch of a stream into rows; the other fields as a Detector has them ('': it has no weights).
-
-    most: so many items, the first, are looked at, for rows that are large; None: all.
-    """
-
-    kind: str
-    name: str
-    sha256: str
-    resize: str
-    observe: Callable[[Pictures], Rows]
-    stream: str = PAIRS
-    most: int | None = None
+@click.group(cls=Group)
+def main() -> None:
+    """Files with image networks for metrics, kept between runs."""
 
 
-def observer_of(detector: Detector) -> Observer:
-    """A detector that looks at each spectrum: rows such as 'vis/features'."""
+@main.command("list")
+def list_files() -> None:
+    """Print which files there are, which metrics look with them, and whether they are here."""
+    for name, file in FILES.items():
+        path = kept(name)
+        state = "not here" if path is None else "here" if is_sound(path, name) else "damaged: fetch it again"
+        click.echo(f"{name:10} {file.serves:18} {state}: {kept_at(name)}")
+        click.echo(f"{'':10} {file.url}, {file.licence}")
 
-    def observe(pictures: Pictures) -> Rows:
-        return {
-            f"{spectrum}/{name}": rows
-            for spectrum, images in pictures.items()
-            for name, rows in detector.look(images).items()
-        }
 
-    return Observer(detector.kind, detector.name, detector.sha256, detector.resize, observe)
+@main.command()
+@click.argument("name", type=click.Choice([*FILES, ALL]))
+def fetch(name: str) -> None:
+    """Fetch a file, or all, into the cache, and check what came by its SHA-256."""
+    from dnnlib.download import download
+
+    failed = []
+    for one in FILES if name == ALL else [name]:
+        path, file = kept_at(one), FILES[one]
+        if path.is_file() and is_sound(path, one):
+            click.echo(f"{one}: is at {path} already")
+            continue
+        try:
+            download(file.url, path, file.sha256, file.most)
+            click.echo(f"{one}: {path}")
+        except UserError as error:
+            failed.append(str(error))
+    if failed:
+        raise UserError("; ".join(failed))
 
 
 if __name__ == "__main__":
-    from metrics.public_files import main
-
     main()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from metrics.detectors import Detector, Observer
 from metrics.identity import unit_rows
+from metrics.observers import Detector, Observer
 from metrics.pictures import GROUPS, Pictures, Rows
 from metrics.registry import Result, Setting, observer, register
 from metrics.rows import FEATURES, Seen

@@ -15,16 +15,14 @@ from tqdm import tqdm
 
 from dnnlib.errors import UserError
 from dnnlib.files import append_lines, keep_lines
-from metrics.detectors import Observer
+from metrics.choices import METRICS_FILE
+from metrics.observers import Observer
 from metrics.pictures import GROUPS, Rows, Side
 from metrics.real import RealPictures
 from metrics.registry import Metric, Result, Setting
 from metrics.rows import Seen, brought_together, collect, stats_of
 from torch_utils import distributed
 from torch_utils.backend import without_tf32
-
-METRICS_FILE = "metrics.jsonl"
-
 
 # ----------------------------------------------------------------------------
 # Before any work.

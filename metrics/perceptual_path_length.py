@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.detectors import Detector, Observer
+from metrics.observers import Detector, Observer
 from metrics.pictures import EPSILON, PATH, Pictures, Rows
 from metrics.registry import Result, Setting, observer, register
 from metrics.rows import Seen

@@ -1,25 +1,13 @@
-"""The files with image networks that the world measures with: where they come from, and where they are kept.
-
-    python -m metrics.detectors list
-    python -m metrics.detectors fetch inception|vgg16|lpips|all
-
-No file is part of this project, and each has a licence of its own.
-"""
+"""The files with image networks that the world measures with: where they come from, and where they are kept
+(`python -m metrics.detectors` fetches them). No file is part of this project, and each has a licence of its own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-import click
-
 from dnnlib.cache import cache_folder
-from dnnlib.cli import Group
-from dnnlib.download import download
-from dnnlib.errors import UserError
 from dnnlib.files import sha256_file
-
-ALL = "all"
 
 
 class PublicFile(NamedTuple):
@@ -81,37 +69,3 @@ def way_to(*names: str) -> str:
 
 def is_sound(path: Path, name: str) -> bool:
     return sha256_file(path).startswith(FILES[name].sha256)
-
-
-@click.group(cls=Group)
-def main() -> None:
-    """Files with image networks for metrics, kept between runs."""
-
-
-@main.command("list")
-def list_files() -> None:
-    """Print which files there are, which metrics look with them, and whether they are here."""
-    for name, file in FILES.items():
-        path = kept(name)
-        state = "not here" if path is None else "here" if is_sound(path, name) else "damaged: fetch it again"
-        click.echo(f"{name:10} {file.serves:18} {state}: {kept_at(name)}")
-        click.echo(f"{'':10} {file.url}, {file.licence}")
-
-
-@main.command()
-@click.argument("name", type=click.Choice([*FILES, ALL]))
-def fetch(name: str) -> None:
-    """Fetch a file, or all, into the cache, and check what came by its SHA-256."""
-    failed = []
-    for one in FILES if name == ALL else [name]:
-        path, file = kept_at(one), FILES[one]
-        if path.is_file() and is_sound(path, one):
-            click.echo(f"{one}: is at {path} already")
-            continue
-        try:
-            download(file.url, path, file.sha256, file.most)
-            click.echo(f"{one}: {path}")
-        except UserError as error:
-            failed.append(str(error))
-    if failed:
-        raise UserError("; ".join(failed))

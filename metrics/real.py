@@ -21,8 +21,8 @@ from safetensors.numpy import load_file, save
 from dnnlib.cache import cache_folder
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_write_bytes, sha256_bytes
-from metrics.detectors import Observer
 from metrics.feature_stats import FeatureStats
+from metrics.observers import Observer
 from metrics.pictures import Rows, Side
 from metrics.rows import FEATURES, Seen, brought_together, collect
 from torch_utils import distributed

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from dnnlib.errors import UserError
-from metrics.detectors import Detector, Observer, observer_of
+from metrics.observers import Detector, Observer, observer_of
 from metrics.rows import Seen
 
 MODULES = (  # those that register metrics

@@ -17,9 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from metrics import inception, vgg_lpips
-
-OWN, CLEAN, PYTORCH_FID = PROTOCOLS = ("own", "clean", "pytorch-fid")
-
+from metrics.choices import CLEAN, OWN, PYTORCH_FID
 
 Filter = Callable[..., torch.Tensor]  # (images, side=)
 

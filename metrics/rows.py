@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metrics.detectors import Observer
 from metrics.feature_stats import FeatureStats
+from metrics.observers import Observer
 from metrics.pictures import Pictures, Rows
 from torch_utils import distributed
 from torch_utils.spectra import SPECTRA

@@ -16,6 +16,7 @@ from arcface.alignment import ARCFACE_TEMPLATE, PORTRAIT_TEMPLATE
 from arcface.backbones import build_backbone
 from arcface.embed import embed
 from arcface.weights import load_recognition, save_recognition
+from commands import calc_metrics as work
 from dnnlib.errors import UserError
 from dnnlib.files import read_lines
 from metrics.cross_spectral import PAIRED
@@ -220,7 +221,7 @@ def test_a_metric_is_recorded_whole_or_not_at_all(
 
     chosen: dict[str, Any] = {"fake": inputs / "made", "out": tmp_path / "m.jsonl", "metrics": "pr_arcface,kd_arcface"}
     with monkeypatch.context() as patch:
-        patch.setattr(calc_metrics, "measure", stopped)
+        patch.setattr(work, "measure", stopped)
         assert call(inputs, capsys, **chosen).error == "Error: stopped"
     assert [line["spectrum"] for line in read_lines(tmp_path / "m.jsonl")] == ["vis", "vis", "nir", "nir"]
     assert {line.split()[0] for line in call(inputs, capsys, **chosen).out.splitlines()} == {"kd_arcface"}
@@ -240,7 +241,7 @@ def test_too_little_memory_is_told_in_one_line(
         raise fault
         yield []
 
-    monkeypatch.setattr(calc_metrics, "measure", fails)
+    monkeypatch.setattr(work, "measure", fails)
     assert call(inputs, capsys, fake=inputs / "made", metrics="fd_arcface").error.startswith(f"Error: {said}")
 
 

@@ -13,6 +13,7 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {"dnnlib", "torch_utils"} for name in SIBLINGS},
     "generation": {"dnnlib", "torch_utils", *SIBLINGS},
     "reproduction": {"dnnlib", "torch_utils", *SIBLINGS, "generation"},
+    "commands": {"dnnlib", "torch_utils", *SIBLINGS, "generation", "reproduction"},
 }
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 

@@ -23,6 +23,7 @@ import reproduce
 from arcface.backbones import build_backbone
 from arcface.benchmarks import write_bin
 from arcface.weights import save_recognition
+from commands import reproduce as work
 from dnnlib.files import FolderLock
 from reproduction import mini, paper
 from reproduction.experiment import SEEDS, SOURCES, SPECTRA, recognition_name
@@ -186,7 +187,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for spectrum, channels in (("VIS", 3), ("NIR", 1)):
         (tmp_path / f"{spectrum}.png").write_bytes(encode_png(rng.integers(0, 256, (32, 32, channels), dtype=np.uint8)))
     monkeypatch.setenv("FAKE_PICTURES", str(tmp_path))
-    monkeypatch.setattr(reproduce, "SCRIPTS", folder)
+    monkeypatch.setattr(work, "SCRIPTS", folder)
     return folder
 
 
@@ -248,7 +249,7 @@ def test_signals_reach_the_stage(fakes: Path, tmp_path: Path, number: int, statu
     waiting += "pathlib.Path('waiting').touch()\ntime.sleep(60)\n"
     (fakes / "train.py").write_text(waiting)
     program = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); import pathlib, reproduce; "
-    program += f"reproduce.SCRIPTS = pathlib.Path({str(fakes)!r}); reproduce.main()"
+    program += f"import commands.reproduce as work; work.SCRIPTS = pathlib.Path({str(fakes)!r}); reproduce.main()"
     out = tmp_path / "out"
     child = subprocess.Popen([sys.executable, "-c", program, "--outdir", str(out)], stderr=subprocess.PIPE, text=True)
     while not (out / "waiting").exists():

@@ -13,24 +13,7 @@ from torch import nn
 from torch_utils import distributed
 from training.augment_filter import amplify_bands
 from training.augment_geometry import warp
-
-BLIT = ("xflip", "rotate90", "xint")
-GEOMETRY = ("scale", "rotate", "aniso", "xfrac")
-COLOR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
-
-AUGMENT_SETS: dict[str, tuple[str, ...]] = {
-    "blit": BLIT,
-    "geom": GEOMETRY,
-    "color": COLOR,
-    "bg": BLIT + GEOMETRY,
-    "bgc": BLIT + GEOMETRY + COLOR,
-    "filter": ("filter",),
-    "noise": ("noise",),
-    "cutout": ("cutout",),
-    "bgcf": (*BLIT, *GEOMETRY, *COLOR, "filter"),
-    "bgcfn": (*BLIT, *GEOMETRY, *COLOR, "filter", "noise"),
-    "bgcfnc": (*BLIT, *GEOMETRY, *COLOR, "filter", "noise", "cutout"),
-}
+from training.choices import BLIT, COLOR, GEOMETRY
 
 # Strengths (FACTS): standard deviations, in octaves where the transform is a factor.
 SCALE_SD, ANISO_SD, CONTRAST_SD, SATURATION_SD = 0.2, 0.2, 0.5, 1.0

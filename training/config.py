@@ -8,8 +8,7 @@ from typing import Any
 
 from dnnlib.errors import UserError
 from torch_utils.spectra import SPECTRA
-from training.augment import AUGMENT_SETS
-from training.precision import CLAMP
+from training.choices import AUGMENT_SETS, CLAMP
 
 # ----------------------------------------------------------------------------
 # Presets. None: by the formula of `auto` (below). They fill only what the user left open.

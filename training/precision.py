@@ -12,7 +12,6 @@ from training.discriminator import Discriminator
 from training.generator import Generator
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-CLAMP = {"fp32": None, "fp16": 256.0, "bf16": None}  # of activations
 RESOLUTIONS = 4  # how many of the highest
 LOWEST = 8  # blocks below stay float32
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from arcface import recognition_trainer
-from arcface.recognition_augment import AugmentConfig
+from arcface.choices import AugmentConfig
 from arcface.recognition_config import RecognitionConfig, batch_indices
 from arcface.recognition_data import read_batches
 from arcface.recognition_trainer import NotFinite, RecognitionTrainer

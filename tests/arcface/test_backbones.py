@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from arcface.backbones import ARCHITECTURES, build_backbone, map_side, recognise_architecture, strides_of
+from arcface.backbones import build_backbone, map_side, recognise_architecture, strides_of
+from arcface.choices import ARCHITECTURES
 
 
 def norm(name: str, channels: int) -> dict[str, tuple[int, ...]]:

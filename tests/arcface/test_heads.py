@@ -51,7 +51,7 @@ def test_gradients_are_finite_on_and_against_the_centre(sign: float) -> None:
 
 
 def test_half_precision_features_are_worked_on_in_float32() -> None:
-    head = ArcFaceHead(16, 4)
+    head = build_head("arcface", 16, 4)
     features = torch.randn(2, 16, generator=torch.Generator().manual_seed(1)).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = head(features, torch.tensor([0, 1]))
@@ -100,7 +100,7 @@ def test_softmax_is_a_linear_layer_with_bias() -> None:
 
 def seasoned() -> AdaFaceHead:
     """Norms have been 10 on average, with a deviation of 2; class centres along the axes."""
-    head = AdaFaceHead(3, 3, scale=1.0)
+    head = AdaFaceHead(3, 3, scale=1.0, margin=0.4)
     head.weight.data = torch.eye(3)
     head.norm_mean.fill_(10.0)
     head.norm_sd.fill_(2.0 - 1e-3)
@@ -128,7 +128,7 @@ def test_adafaces_angle_stays_an_angle(norm: float, angle: float, expected: floa
 
 
 def test_adafaces_moments_start_with_the_first_batch_and_follow_slowly() -> None:
-    head = AdaFaceHead(2, 2)
+    head = AdaFaceHead(2, 2, scale=64.0, margin=0.4)
     labels = torch.tensor([0, 1])
     head(torch.tensor([[3.0, 4.0], [0.0, 7.0]]), labels)  # norms 5 and 7
     assert (float(head.norm_mean), float(head.norm_sd)) == pytest.approx((6.0, 1.0))
@@ -142,7 +142,7 @@ def test_adafaces_moments_start_with_the_first_batch_and_follow_slowly() -> None
 @pytest.mark.parametrize("kind", [ArcFaceHead, CosFaceHead, AdaFaceHead])
 def test_the_margins_derivative(kind: type[MarginHead]) -> None:
     """gradcheck of what takes the own cosine's place, in float64, off the joints."""
-    head = kind(4, 3).double().eval()
+    head = kind(4, 3, 64.0, 0.4).double().eval()
     if isinstance(head, AdaFaceHead):
         head.norm_mean.fill_(5.0)
         head.norm_sd.fill_(1.0)

@@ -5,7 +5,8 @@ from dataclasses import fields
 import pytest
 import torch
 
-from arcface.recognition_augment import AugmentConfig, augment
+from arcface.choices import AugmentConfig
+from arcface.recognition_augment import augment
 
 OFF = {field.name: 0.0 for field in fields(AugmentConfig)}
 

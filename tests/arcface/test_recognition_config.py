@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcface.heads import HEADS
-from arcface.recognition_augment import AugmentConfig
+from arcface.choices import HEADS, AugmentConfig
 from arcface.recognition_config import (
     DEFAULT_EPOCHS,
     DataFacts,

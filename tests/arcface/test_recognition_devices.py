@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from arcface.backbones import NUM_FEATURES, build_backbone
-from arcface.heads import HEADS, build_head
+from arcface.choices import HEADS, AugmentConfig
+from arcface.heads import build_head
 from arcface.preprocess import preprocess
-from arcface.recognition_augment import AugmentConfig, augment
+from arcface.recognition_augment import augment
 from tests.devices import META, OneDevice
 
 # Low resolution sorts pictures by numbers, which the meta device has not.

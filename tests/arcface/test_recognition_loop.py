@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from arcface import recognition_data, recognition_trainer
-from arcface.heads import HEADS
+from arcface.choices import HEADS
 from arcface.recognition_config import RecognitionConfig
 from arcface.recognition_data import TrainingPictures
 from arcface.recognition_loop import train_recognition

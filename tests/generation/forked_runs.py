@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-import generate_dataset
+from commands import generate_dataset
 from dnnlib.cli import explain
 from generation import storage
 from generation.candidates import CandidateMaker

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from generation.apply import Filter, in_order
 from generation.candidates import Faces
-from generation.privacy_diversity import Rule, Rules, unit_rows
+from generation.privacy_diversity import unit_rows
+from generation.rules import Rule, Rules
 from generation.thresholds import Thresholds
 from torch_utils.search import Gallery
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from generation import datasheet
 from generation.datasheet import AUDIT_BEGIN, AUDIT_END, TO_FILL_IN, build_datasheet, escape
-from generation.privacy_diversity import Rule, Rules
+from generation.rules import Rule, Rules
 from metrics.identity import OperatingPoint
 from tests.generation import fakes
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from generation.feasibility import Tally, data_size, duration, estimate, infeasible, upper_bound
-from generation.privacy_diversity import KEPT
 from generation.records import Plan, Record
+from generation.rules import KEPT
 
 
 def tally(first=(), later=(), people=10):

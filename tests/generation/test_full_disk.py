@@ -10,7 +10,7 @@ import pytest
 
 from dnnlib.errors import UserError
 from generation import writers
-from generation.layouts import FORMATS
+from generation.choices import LAYOUTS
 from generation.parts import PARTS
 from generation.storage import Storage
 from tests.generation import fakes
@@ -28,7 +28,7 @@ def everything(outdir):
     return {name: path.read_bytes() for name, path in files.items() if name not in changing}
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", LAYOUTS)
 def test_a_full_disk(format, tmp_path, monkeypatch):
     whole, outdir = tmp_path / "whole", tmp_path / "out"
     fakes.finish(begin(whole, format), whole)

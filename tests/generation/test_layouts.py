@@ -12,8 +12,9 @@ from PIL import Image
 from dnnlib.errors import UserError
 from generation import layouts
 from generation.candidates import Pictures
+from generation.choices import LAYOUTS
 from generation.encoding import Encoding, encode_pair
-from generation.layouts import FORMATS, build_layout, check_layout
+from generation.layouts import build_layout, check_layout
 from generation.previews import WithPreviews
 from torch_utils.picture_source import open_pictures
 from torch_utils.recordio import RecordFile
@@ -53,7 +54,7 @@ def two_people_a_shard(monkeypatch):
     monkeypatch.setattr(layouts, "SHARD_PEOPLE", 2)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", LAYOUTS)
 def test_read_back(format, tmp_path):
     fill(format, tmp_path)
     (tmp_path / "previews").mkdir()
@@ -73,7 +74,7 @@ def test_read_back(format, tmp_path):
                 assert picture.shape[2] == one.channels
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", LAYOUTS)
 def test_every_order_gives_the_same_bytes_and_nothing_waits_any_more(format, tmp_path):
     fill(format, tmp_path / "a")
     fill(format, tmp_path / "b", PEOPLE[::-1])
@@ -81,7 +82,7 @@ def test_every_order_gives_the_same_bytes_and_nothing_waits_any_more(format, tmp
     assert files == tree(tmp_path / "b") and not any(".parts" in name for name in files)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", LAYOUTS)
 def test_places_tell_where_a_picture_lies(format, tmp_path):
     layout = fill(format, tmp_path)
     for identity in PEOPLE:

@@ -13,8 +13,8 @@ from generation import lookout as lookout_module
 from generation.encoding import Encoder
 from generation.layouts import FolderLayout
 from generation.lookout import Lookout
-from generation.privacy_diversity import KEPT
 from generation.records import Plan, Record
+from generation.rules import KEPT
 
 PLAN = Plan(ids=10, samples_per_id=32, tries=500, max_slots=1000)
 Usage = namedtuple("Usage", "total used free")

@@ -11,15 +11,16 @@ from PIL import Image
 
 import calc_metrics
 import train
+from commands.train import prepare
 from dnnlib.errors import UserError
 from dnnlib.files import read_lines, sha256_file
 from generation.measuring import Instruments
 from metrics import public_files
+from metrics.choices import CLEAN
 from metrics.detector_files import AtHand
 from metrics.feature_stats import FeatureStats
 from metrics.frechet import frechet_distance
 from metrics.registry import parse_metrics
-from metrics.resizing import CLEAN
 from tests.metrics.small_detectors import use_small_networks, written
 from torch_utils.feature_file import FILE_NAME, FeatureSet, save_features
 from torch_utils.image_tree import PairedTree
@@ -139,7 +140,7 @@ def planned(data: Path, *options: str) -> Any:
     """What train.py would do."""
     line = ["--data", str(data), "--outdir", "runs", "--cfg", "tiny32", "--kimg", "0.1", "--batch", "4", *options]
     chosen = {**train.main.make_context("train.py", line).params, "device": "cpu", "gpus": 1}
-    return train.prepare(**chosen)
+    return prepare(**chosen)
 
 
 def test_training_measures_fid_only_where_an_inception_is_named(tiny_data: Path) -> None:

@@ -10,9 +10,9 @@ from safetensors.numpy import save
 
 from dnnlib.errors import UserError
 from generation.parts import PARTS, Parts
-from generation.privacy_diversity import KEPT
 from generation.records import Block, Person, Record, Round
 from generation.references import Stopped
+from generation.rules import KEPT
 from tests.generation import fakes
 
 RNG = np.random.default_rng(0)

@@ -11,8 +11,8 @@ from generation.candidates import CandidateMaker
 from generation.encoding import Encoder
 from generation.identity_sampling import RandomIdentities
 from generation.pilot import CANDIDATES, Pilot, in_words
-from generation.privacy_diversity import KEPT
 from generation.records import Plan
+from generation.rules import KEPT
 from tests.generation import fakes
 from torch_utils.search import Gallery
 

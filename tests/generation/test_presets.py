@@ -9,7 +9,7 @@ import pytest
 
 from dnnlib.errors import UserError
 from generation.presets import PRESETS, RuleOptions, build_rules, compared_features, tries
-from generation.privacy_diversity import FIRST, NONE, Rule, Rules
+from generation.rules import FIRST, NONE, Rule, Rules
 from generation.thresholds import from_moments
 
 

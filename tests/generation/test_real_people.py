@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dnnlib.errors import UserError
-from generation.privacy_diversity import FIRST, NONE, Rules
 from generation.real_people import RealPeople
+from generation.rules import FIRST, NONE, Rules
 from torch_utils.feature_file import FeatureSet
 
 VIS = FeatureSet(np.array([[3, 0], [0, 2], [0, 4]], dtype=np.float32), ["0_0.png", "1_0.png", "1_1.png"], "model")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from generation import plots, writers
-from generation.privacy_diversity import Rule
+from generation.rules import Rule
 from generation.summary import ADVICE, RULE_WORDS, table
 from tests.browser import needs_browser, rendered
 from tests.generation import fakes

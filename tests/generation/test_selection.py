@@ -16,7 +16,7 @@ from generation.candidates import Candidates
 from generation.datasheet import DATASHEET
 from generation.encoding import Encoder
 from generation.finished import Finished
-from generation.privacy_diversity import KEPT, USUAL, Rule
+from generation.rules import KEPT, USUAL, Rule
 from generation.spread import SpreadIdentities
 from generation.summary import Counts, explain_shortfall
 from generation.verdicts import judge_round

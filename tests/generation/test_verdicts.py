@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from generation.candidates import Candidates, Faces
-from generation.privacy_diversity import KEPT, SWITCHED, USUAL, Rule, Rules
 from generation.records import Plan
+from generation.rules import KEPT, SWITCHED, USUAL, Rule, Rules
 from generation.thresholds import Thresholds
 from generation.verdicts import admit_references, checked_of, judge_references, judge_round
 from torch_utils.search import Gallery

@@ -12,8 +12,8 @@ from dnnlib.errors import UserError
 from dnnlib.files import FolderLock
 from generation import writers
 from generation.layouts import FolderLayout
-from generation.privacy_diversity import KEPT
 from generation.records import Record
+from generation.rules import KEPT
 from generation.writers import State
 
 SETTINGS = {"made_by": writers.MADE_BY, "seed": 0, "ids": 3}

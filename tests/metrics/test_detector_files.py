@@ -15,9 +15,9 @@ from torch import nn
 from dnnlib.errors import UserError
 from dnnlib.files import sha256_file
 from metrics import detector_files, public_files, vgg_lpips
+from metrics.choices import CLEAN, OWN, PYTORCH_FID
 from metrics.detector_files import FORMS, INCEPTION, LPIPS, VGG16, AtHand, read_detector
-from metrics.detectors import Detector
-from metrics.resizing import CLEAN, OWN, PYTORCH_FID
+from metrics.observers import Detector
 from tests.metrics.random_weights import pictures
 from tests.metrics.small_detectors import use_small_networks, weights, written
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
-from metrics.detectors import Detector
 from metrics.diversity import cosine_distance, pixel_distance
 from metrics.measure import check_metrics, measure
+from metrics.observers import Detector
 from metrics.pictures import GROUPS, Pictures, Rows, Side, Stream
 from metrics.real import RealPictures
 from metrics.registry import build_observers, parse_metrics

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from metrics import inception
+from metrics.choices import OWN, PYTORCH_FID
 from metrics.detector_files import AtHand
 from metrics.feature_stats import FeatureStats
 from metrics.frechet import frechet_distance
 from metrics.inception import AVERAGE, BLOCKS, MAXIMUM, Inception, Layer
-from metrics.resizing import OWN, PYTORCH_FID, for_inception
+from metrics.resizing import for_inception
 from tests.metrics.random_weights import fill, pictures, shapes_of
 
 # SHA-256 of the names and shapes in the state dict of pytorch_fid.inception.fid_inception_v3 (0.3.0), counters of

@@ -14,18 +14,12 @@ import torch
 from dnnlib.errors import UserError
 from dnnlib.files import append_line, read_lines
 from metrics import registry
-from metrics.detectors import Detector, Observer, observer_of
+from metrics.choices import METRICS_FILE
 from metrics.feature_stats import FeatureStats
 from metrics.frechet import frechet_distance
 from metrics.kernel_distance import kernel_distance
-from metrics.measure import (
-    METRICS_FILE,
-    SnapshotMetrics,
-    check_metrics,
-    geometric_mean,
-    measure,
-    refuse_conditions,
-)
+from metrics.measure import SnapshotMetrics, check_metrics, geometric_mean, measure, refuse_conditions
+from metrics.observers import Detector, Observer, observer_of
 from metrics.pictures import GROUPS, PAIRS, Pictures, Rows, Side, Stream
 from metrics.precision_recall import precision_recall
 from metrics.real import RealPictures, cached_path

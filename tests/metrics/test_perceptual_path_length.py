@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
-from metrics.detectors import Detector
 from metrics.measure import check_metrics, measure
+from metrics.observers import Detector
 from metrics.perceptual_path_length import path_length, path_observer
 from metrics.pictures import EPSILON, PAIRS, PATH, Rows, Side, Stream
 from metrics.real import RealPictures

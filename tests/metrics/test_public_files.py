@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from dnnlib.files import sha256_bytes
-from metrics.public_files import FILES, kept, kept_at, main
+from metrics.detectors import main
+from metrics.public_files import FILES, kept, kept_at
 
 CONTENT = b"weights"
 

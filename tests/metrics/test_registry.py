@@ -4,7 +4,7 @@ import pytest
 
 from dnnlib.errors import UserError
 from metrics import registry
-from metrics.detectors import Detector, Observer
+from metrics.observers import Detector, Observer
 from metrics.registry import build_observers, detectors_of, parse_metrics
 
 

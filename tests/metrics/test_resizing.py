@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from metrics import resizing
-from metrics.resizing import CLEAN, OWN, PROTOCOLS, PYTORCH_FID, bicubic, bilinear, bilinear_tensorflow
+from metrics.choices import CLEAN, OWN, PROTOCOLS, PYTORCH_FID
+from metrics.resizing import bicubic, bilinear, bilinear_tensorflow
 from tests.metrics.random_weights import pictures
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.detectors import Observer
 from metrics.feature_stats import FeatureStats
+from metrics.observers import Observer
 from metrics.rows import Seen, brought_together, collect, share_of, stats_of
 from torch_utils import distributed
 

@@ -9,9 +9,10 @@ from scipy.ndimage import affine_transform
 from scipy.stats import kstest
 from torch.autograd import gradgradcheck
 
-from training.augment import AUGMENT_SETS, AdaController, AugmentPipe
+from training.augment import AdaController, AugmentPipe
 from training.augment_filter import amplify_bands, octave_bands
 from training.augment_geometry import warp
+from training.choices import AUGMENT_SETS
 
 
 def picture(size: int = 32, channels: int = 3) -> torch.Tensor:

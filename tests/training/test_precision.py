@@ -7,9 +7,10 @@ import torch
 
 from torch_utils.ops.modulated_conv2d import bounded, demodulation, modulated_conv2d
 from training.adversarial import r1_penalty
+from training.choices import CLAMP
 from training.discriminator import Discriminator
 from training.generator import Generator
-from training.precision import CLAMP, DTYPES, use_precision
+from training.precision import DTYPES, use_precision
 
 SMALL: dict[str, Any] = {"resolution": 64, "channel_base": 512, "channel_max": 16}
 
