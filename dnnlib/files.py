@@ -51,7 +51,7 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     try:
         with full_disk_named(target):
             yield temporary
-            with open(temporary, "rb") as file:
+            with open(temporary, "r+b") as file:  # Windows flushes only what may be written to
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, target)

@@ -178,7 +178,7 @@ def _outlive_nobody() -> None:
 def _signal(one: Running, number: int) -> None:
     """To the child and the helpers that it has started; Windows knows no groups of processes."""
     send = getattr(os, "killpg", os.kill)
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended; the second is Windows's word for it
         send(one.child.pid, number)
 
 

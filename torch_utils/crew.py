@@ -136,7 +136,7 @@ def _raise_first_failure(members: list[Member], handed_on: set[int]) -> None:
         number = -(killed[0].exitcode or 0)
         if number in handed_on:  # it was asked to leave before it could listen: nothing is lost
             sys.exit(EXIT_REQUEUE)
-        hint = "; is memory short?" if number == signal.SIGKILL else ""
+        hint = "; is memory short?" if signal.Signals(number).name == "SIGKILL" else ""  # which Windows has not
         click.echo(f"Error: {killed[0].name} was killed by {signal.Signals(number).name}{hint}", err=True)
         sys.exit(1)
     reports = [(report, member) for member in members if (report := member.report()) is not None]
