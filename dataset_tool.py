@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
+from dnnlib import console
 from dnnlib.cli import Command, Group, option
 from dnnlib.errors import UserError
 from dnnlib.files import check_place
 from dnnlib.progress import progress
-from torch_utils.feature_file import FILE_NAME, load_features, save_features
+from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features, save_features
 from torch_utils.image_tree import PairedTree
 from torch_utils.pair_check import check_features, check_pairs
 from torch_utils.spectra import SPECTRA
@@ -59,9 +60,10 @@ def example(
     write_dataset(Path(dest), seed, identities, samples, resolution, first_identity, workers)
     for name, drawn in lists.items():
         write_pairs(Path(dest) / name, drawn)
-    click.echo(f"{identities * samples} pairs of {identities} people at {resolution}x{resolution} in {dest}")
-    if lists:
-        click.echo(f"Benchmarks of {pairs} pairs each: {', '.join(lists)}")
+    made = {"pairs": identities * samples, "identities": identities, "resolution": resolution, "dest": dest}
+    text = f"{identities * samples} pairs of {identities} people at {resolution}x{resolution} in {dest}"
+    text += f"\nBenchmarks of {pairs} pairs each: {', '.join(lists)}" if lists else ""
+    console.result({**made, "benchmarks": list(lists)}, text)
 
 
 @main.command(cls=Command)
@@ -105,7 +107,9 @@ def prepare(
     trees = {name: ImageTree(path, option=f"--{name}", kinds=CAPTURES) for name, path in (("vis", vis), ("nir", nir))}
     found = find_captures(trees["vis"], trees["nir"], layout, pairs)
     done = prepare_captures(trees, found, dest, settings, "pairs" if pairs else layout, workers)
-    click.echo(f"{done.summary()}; {settings.resolution}x{settings.resolution} in {dest}")
+    value = {"pairs": done.pairs, "identities": done.identities, "resolution": settings.resolution, "dest": dest}
+    value |= {"failures": dict(done.failures), "failures_file": str(done.failures_file)}
+    console.result(value, f"{done.summary()}; {settings.resolution}x{settings.resolution} in {dest}")
 
 
 @main.command(cls=Command)
@@ -167,13 +171,20 @@ def features(
                 f"and {rec_model} is {model.fingerprint}; --overwrite replaces it"
             )
         check_features(known, tree, "--out")
-        click.echo(f"Nothing to do: {target} holds the features of this model already.")
+        show_features(known, target, f"Nothing to do: {target} holds the features of this model already.")
         return
     if line := sight(template_of(tree.description()), model.alignment):
-        click.echo(line)
+        console.tell(line)
     found = embed_dataset(model, tree, spectrum, mode, batch, workers=workers)
     save_features(target, found)
-    click.echo(f"{len(found)} features, mean norm {found.norm:.2f}, of model {found.model} in {target}")
+    text = f"{len(found)} features, mean norm {found.norm:.2f}, of model {found.model} in {target}"
+    show_features(found, target, text)
+
+
+def show_features(found: FeatureSet, path: Path, text: str) -> None:
+    console.result(
+        {"features": len(found), "norm": found.norm, "model": found.model, "mode": found.mode, "path": str(path)}, text
+    )
 
 
 @main.command(cls=Command)
@@ -183,14 +194,15 @@ def check(data: str, features: str | None) -> None:
     """Read every picture and feature of a dataset, and name the first fault."""
     tree = PairedTree(data)
     summary = check_pairs(tree, progress(tree.names, desc="check", unit="pair"))
-    click.echo(
-        f"{summary.pairs} pairs of {summary.identities} people at {summary.resolution}x{summary.resolution}, all sound"
-    )
+    size = f"{summary.resolution}x{summary.resolution}"
+    console.result(summary._asdict(), f"{summary.pairs} pairs of {summary.identities} people at {size}, all sound")
     path = Path(features) if features else Path(data) / FILE_NAME
     if features or path.is_file():
         found = load_features(path)
         check_features(found, tree)
-        click.echo(f"{len(found)} features of model {found.model}, mode {found.mode}, mean norm {found.norm:.2f}")
+        show_features(
+            found, path, f"{len(found)} features of model {found.model}, mode {found.mode}, mean norm {found.norm:.2f}"
+        )
 
 
 @main.command(cls=Command)
@@ -234,7 +246,7 @@ def pack(
 
         faces = FaceDetector.load(detector) if align else None
         count = pack_benchmark(data, pairs or "", dest, 112 if resolution is None else resolution, faces)
-        click.echo(f"{count} pairs in {dest}")
+        console.result({"pairs": count, "dest": dest}, f"{count} pairs in {dest}")
         return
     found = packing.open_packable(data, (spectra or "vis+nir").split("+"))
     if kind == "webdataset":
@@ -242,7 +254,9 @@ def pack(
         dest = str(files[0]) if len(files) == 1 else f"{files[0]} to {files[-1].name}"
     else:
         (packing.pack_zip if kind == "zip" else packing.pack_rec)(found, dest)
-    click.echo(f"{len(found.order)} samples of {len(found.identities)} people, {spectra or 'vis+nir'}, in {dest}")
+    counts = {"samples": len(found.order), "identities": len(found.identities), "spectra": spectra or "vis+nir"}
+    text = f"{counts['samples']} samples of {counts['identities']} people, {counts['spectra']}, in {dest}"
+    console.result({**counts, "dest": dest}, text)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 from arcface.alignment import FILTERS, Template, sight, template_of
 from arcface.embed import default_workers
 from arcface.weights import load_recognition
+from dnnlib import console
 from dnnlib.cli import refuse_others
 from dnnlib.errors import UserError
 from dnnlib.files import append_lines, check_place, read_lines, sha256_file
@@ -85,11 +84,11 @@ def prepare(options: dict[str, Any]) -> Plan | None:
     )
     real = folder_side(sources, options["batch"])
     for warning in check_metrics(metrics, real, fake, observers):
-        click.echo(warning, err=True)
+        console.warn(warning)
     if ARCFACE in observers and options["rec_model"] is not None:
         seen = sight(alignment, load_recognition(options["rec_model"], arch=options["rec_arch"]).alignment)
         if seen:
-            click.echo(seen, err=True)
+            console.tell(seen)
     constants = {**of_fake, "data": options["data"], "data_digest": digest}
     out = Path(options["out"]) if options["out"] else default_out(options)
     check_place(out, "--out")
@@ -97,7 +96,7 @@ def prepare(options: dict[str, Any]) -> Plan | None:
     missing = metrics if options["overwrite"] else [metric for metric in metrics if not known[metric.name]]
     if not missing:
         show([line for metric in metrics for line in known[metric.name]])
-        click.echo(f"All is recorded in {out} already; --overwrite measures again", err=True)
+        console.tell(f"All is recorded in {out} already; --overwrite measures again")
         return None
     return Plan({**options, "workers": workers}, missing, instruments, digest, out, constants)
 
@@ -109,7 +108,7 @@ def default_metrics(instruments: Instruments, network: bool) -> list[Metric]:
     else:
         name = "fd_arcface"
         why = f"which is no FID, for there is no Inception: {way_to(INCEPTION)}"
-    click.echo(f"Measuring {name}, {why}", err=True)
+    console.tell(f"Measuring {name}, {why}")
     return parse_metrics(name)
 
 
@@ -124,14 +123,11 @@ def work(plan: Plan, stop: StopSignals) -> None:
     real = folder_side(sources, options["batch"], options["workers"], digest=plan.digest)
     fake = distributed.everywhere(partial(fake_side, options, device))
     found = measure(plan.metrics, RealPictures(real, observers), fake, options["seed"], device)
-    with (
-        contextlib.redirect_stdout(sys.stderr),  # what is told on the way is no result
-        full_memory_named("--batch", "a smaller one needs less"),
-    ):
+    with full_memory_named("--batch", "a smaller one needs less"):
         lines = lost_reader_named(partial(record, found, plan))
     if distributed.rank() == 0:
         show(lines)
-        click.echo(f"Recorded in {plan.out}", err=True)
+        console.tell(f"Recorded in {plan.out}")
 
 
 # ----------------------------------------------------------------------------
@@ -259,4 +255,4 @@ def show(lines: list[dict[str, Any]]) -> None:
     for line in lines:
         spread = f" (sd {line['sd']:.4g})" if line.get("sd") is not None else ""
         value = math.nan if line["value"] is None else line["value"]  # JSON has no NaN
-        click.echo(f"{line['metric']:28} {line['spectrum']:8} {value:.6g}{spread}")
+        console.result(line, f"{line['metric']:28} {line['spectrum']:8} {value:.6g}{spread}")

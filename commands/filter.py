@@ -1,13 +1,13 @@
 """What filter.py does. Wiring only; the work is in generation/."""
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import Any
 
 from arcface.alignment import sight, template_of
 from arcface.embed import embed_dataset
 from arcface.weights import load_recognition
+from dnnlib import console
 from dnnlib.errors import UserError, option_named
 from dnnlib.files import FolderLock, check_place, read_json
 from generation import inputs, writers
@@ -58,8 +58,9 @@ def calibrate(**options: Any) -> None:
         draw_calibration(plot, *scores, thresholds)
         save_thresholds(out, thresholds)
     for warning in thresholds.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
-    print(f"{describe(thresholds)}\nThresholds: {out}\nPlot: {plot}")
+        console.warn(warning)
+    value = {**thresholds.as_dict(), "out": str(out), "plot": str(plot)}
+    console.result(value, f"{describe(thresholds)}\nThresholds: {out}\nPlot: {plot}")
 
 
 def apply(**options: Any) -> None:
@@ -83,18 +84,24 @@ def apply(**options: Any) -> None:
     )
     settings = settings_of(source, rules, chosen, options["min_samples"])
     if writers.inspect(outdir, settings, options["overwrite"]) is writers.State.FINISHED:
-        print(f"All is done already:\n{table(read_json(outdir / writers.SUMMARY))}\nDataset: {outdir}")
+        console.tell("All is done already")
+        show(read_json(outdir / writers.SUMMARY), outdir)
         return
     for warning in chosen.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
+        console.warn(warning)
     if line := sight(alignment, model.alignment):
-        print(line)
+        console.tell(line)
     with contextlib.closing(FolderLock()) as lock:
         writers.claim(outdir, settings, options["overwrite"], lock)
         run = Run(source, outdir, settings, chosen, rules, options["min_samples"])
         summary = run(options["workers"], options["copy"])
         writers.release(outdir)
-    print(f"{table(summary)}\nDataset: {outdir}")
+    show(summary, outdir)
+
+
+def show(summary: dict[str, Any], outdir: Path) -> None:
+    """The last words of a filtered dataset."""
+    console.result({**summary, "dataset": str(outdir)}, f"{table(summary)}\nDataset: {outdir}")
 
 
 def audit(**options: Any) -> None:
@@ -124,7 +131,10 @@ def audit(**options: Any) -> None:
         "recognition_model": inputs.model_record(options["rec_model"], model),
         "spectrum": options["spectrum"],
     }
-    print(run_audit(opened, seen, thresholds, described, outdir, model.device))
+    told = run_audit(opened, seen, thresholds, described, outdir, model.device)
+    for notice in told.notices:
+        console.warn(notice)
+    console.result(told.figures, "\n".join(told.lines))
 
 
 def apart(data: str, outdir: Path) -> None:
@@ -145,7 +155,7 @@ def real_features(options: dict[str, Any]) -> FeatureSet:
     path = options["real_features"]
     if path is None:
         if line := sight(template_of(tree.description()), model.alignment):
-            print(line)
+            console.tell(line)
         return embed_dataset(model, tree, mode="all")
     features = load_features(path, "--real-features")
     refuse_other_model(features, f"--real-features: {path}", model.fingerprint, options["rec_model"])

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dnnlib import console
 from dnnlib.errors import UserError
 from dnnlib.files import FolderLock, read_json
 from generation import inputs, networks, pipeline, storage, writers
@@ -82,16 +83,16 @@ def prepare(options: dict[str, Any]) -> Job | None:
         storage=stored,
     )
     outdir = Path(options["outdir"])
-    lines_go_to = sys.stderr if options["dry_run"] else sys.stdout  # a dry run's output is JSON, or nothing
     if writers.inspect(outdir, settings, options["overwrite"]) is writers.State.FINISHED:
+        console.tell("All is done already")
         if not options["dry_run"]:
             Parts(outdir).discard()  # a kill after the summary may have left them
-        print(told(read_json(outdir / writers.SUMMARY), outdir, "All is done already:\n"), file=lines_go_to)
+            show(read_json(outdir / writers.SUMMARY), outdir)
         return None
     for warning in checked.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
+        console.warn(warning)
     for line in checked.lines:
-        print(line, file=lines_go_to)
+        console.tell(line)
     return Job(options, plan, files, checked, stored, settings)
 
 
@@ -113,15 +114,15 @@ def work(job: Job, stop: StopSignals) -> None:
             made = pipeline.generate(selection, outdir, job.settings, job.checked.warnings, strict=options["strict"])
         except Stopped:
             if rank() == 0:
-                print("Asked to stop: what is finished is stored; the same command goes on from there", flush=True)
+                console.tell("Asked to stop: what is finished is stored; the same command goes on from there")
             sys.exit(EXIT_REQUEUE)
         if made is not None:
             writers.release(outdir)
     if made is not None:
         summary, notices = made
         for notice in notices[len(job.checked.warnings) :]:
-            print(f"Warning: {notice}", file=sys.stderr)
-        print(told(summary, outdir))
+            console.warn(notice)
+        show(summary, outdir)
 
 
 def forecast(options: dict[str, Any], processes: int) -> None:
@@ -136,14 +137,16 @@ def forecast(options: dict[str, Any], processes: int) -> None:
         run = build_selection(job, opened, real, device, encoder, StopSignals())
         pilot = Pilot(*run.inputs).run()
     found = pilot.forecast(run.layout.spare, processes)
-    print(json.dumps({**job.settings, "forecast": found}, indent=2))
+    value = {**job.settings, "forecast": found}
+    console.result(value, json.dumps(value, indent=2))
     for line in in_words(found, run.plan):
-        print(line, file=sys.stderr)
+        console.tell(line)
 
 
-def told(summary: dict[str, Any], outdir: Path, before: str = "") -> str:
+def show(summary: dict[str, Any], outdir: Path) -> None:
     """The last words."""
-    return f"{before}{table(summary)}\nReport: {outdir / writers.REPORT}"
+    report = outdir / writers.REPORT
+    console.result({**summary, "report": str(report)}, f"{table(summary)}\nReport: {report}")
 
 
 def _open(job: Job, device: torch.device) -> tuple[inputs.Networks, RealPeople]:

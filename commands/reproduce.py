@@ -14,6 +14,7 @@ import click
 import torch
 
 from arcface.benchmarks import check_pictures, find_benchmarks
+from dnnlib import console
 from dnnlib.cli import refuse_others
 from dnnlib.errors import UserError
 from dnnlib.files import FolderLock, check_folder, make_folder
@@ -42,7 +43,8 @@ def run(scale: str, outdir: str, dry_run: bool, cores: int | None, gpus: int, **
     if dry_run:
         stages = experiment.stages()
         done = [stage.name for stage in stages if record.finished(stage)]
-        click.echo(plan_text(experiment, stages, done, slots))
+        plan = [{"stage": one.name, "command": one.line(), "slots": one.slots} for one in stages]
+        console.result({"scale": scale, "stages": plan, "done": done}, plan_text(experiment, stages, done, slots))
         return
     if scale == "paper" and torch.cuda.device_count() < gpus:
         raise UserError(f"--gpus: {gpus}, but this machine has {torch.cuda.device_count()} usable GPUs")
@@ -54,27 +56,23 @@ def run(scale: str, outdir: str, dry_run: bool, cores: int | None, gpus: int, **
         try:
             run_stages(folder, experiment, record, slots, lambda: stop.received is not None)
         except StageFailed as failed:
-            click.echo(f"Error: {failed}", err=True)
+            console.fail(str(failed))
             sys.exit(failed.status)
         except Asked:
-            click.echo("Asked to stop: what is finished is stored; the same command goes on from there", err=True)
+            console.tell("Asked to stop: what is finished is stored; the same command goes on from there")
             sys.exit(EXIT_REQUEUE)
 
 
 def run_stages(outdir: Path, experiment: Experiment, record: Record, slots: int, stopped: Callable[[], bool]) -> None:
     """All stages that are not finished, and then what they say."""
     environment = threads_of if experiment.scale == "mini" else gpus_of
-    Runner(outdir, record, experiment.stages(), slots, environment, SCRIPTS, stopped=stopped, say=tell).run()
+    Runner(outdir, record, experiment.stages(), slots, environment, SCRIPTS, stopped=stopped, say=console.tell).run()
     results = gather(outdir, experiment, record)
     claims = judge(results)
     write(outdir, experiment, results, claims)
     for claim in claims:
-        click.echo(f"{claim.verdict:16} {claim.claim}")
-    click.echo(f"Report: {outdir / REPORT}")
-
-
-def tell(line: str) -> None:
-    click.echo(line, err=True)
+        console.result(claim._asdict(), f"{claim.verdict:16} {claim.claim}")
+    console.result({"report": str(outdir / REPORT)}, f"Report: {outdir / REPORT}")
 
 
 def build(scale: str, cores: int | None, gpus: int, options: dict[str, Any]) -> Experiment:

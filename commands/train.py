@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
 import torch
 
 from arcface.alignment import sight, template_of
 from arcface.weights import load_recognition
+from dnnlib import console
 from dnnlib.errors import UserError
 from dnnlib.files import FolderLock
 from dnnlib.logger import log_to
@@ -131,9 +131,10 @@ def prepare(
     if dry_run:
         if state is not None:
             load_state(state)
-        click.echo(config.to_text(**estimate(config)))
+        found = estimate(config)
+        console.result(config.to_json() | found, config.to_text(**found))
         for note in notes:
-            click.echo(note, err=True)
+            console.tell(note)
         return None
     name, digest = f"{Path(data).resolve().stem}-{options.cfg}", tree.content_digest() if chosen else ""
     return Plan(config, data, path, device, Path(outdir), name, state, wanted, instruments, digest, notes)
@@ -147,7 +148,7 @@ def _on_gpu(device: str, dry_run: bool) -> bool:
 
 def work(plan: Plan, stop: StopSignals) -> None:
     """Trains; called by every process. Rank 0 alone prints and makes files."""
-    config, say = plan.config, click.echo if distributed.rank() == 0 else _silent
+    config, say = plan.config, console.tell if distributed.rank() == 0 else _silent
     device, dataset, features, observers = distributed.everywhere(partial(_open, plan))
     keep_freed_memory()
     kernels.prepare(device)
@@ -156,6 +157,8 @@ def work(plan: Plan, stop: StopSignals) -> None:
     lines = distributed.everywhere(partial(_load_weights, trainer, plan))
     if trainer.images_seen >= config.total_kimg * 1000:
         say(f"Nothing to do: {plan.state} has seen {config.total_kimg:g} kimg already.")
+        if plan.state is not None:
+            show(plan.state.parent, trainer)
         return
     sources = {"data": str(Path(plan.data).resolve()), "recognition_model": features.model, "metrics": plan.metrics}
     described = {**sources, **config.to_json()}
@@ -184,11 +187,18 @@ def work(plan: Plan, stop: StopSignals) -> None:
             lost_reader_named(measured.prepare)
         best_by = measured.best_by if measured else None
         finished = lost_reader_named(partial(train, trainer, dataset, run_dir, metadata, measured, best_by, stop))
-        say(
-            f"Done: {run_dir}" if finished else f"Asked to stop: saved in {run_dir}; --resume latest goes on from there"
-        )
+        if not finished:
+            say(f"Asked to stop: saved in {run_dir}; --resume latest goes on from there")
+        else:
+            show(run_dir, trainer)
     if not finished:
         sys.exit(EXIT_REQUEUE)
+
+
+def show(run_dir: Path, trainer: Trainer) -> None:
+    """The last words of a run that is finished."""
+    if distributed.rank() == 0:
+        console.result({"run": str(run_dir), "kimg": trainer.images_seen / 1000}, f"Done: {run_dir}")
 
 
 def _silent(text: str) -> None:

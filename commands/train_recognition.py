@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
-
 from arcface.alignment import sight
 from arcface.benchmarks import Benchmark, check_pictures, find_benchmarks
 from arcface.recognition_data import PictureSet
@@ -29,6 +27,7 @@ from arcface.recognition_run import (
 from arcface.recognition_tests import embed_people, repeatable
 from arcface.verification import score_benchmarks
 from arcface.weights import RecognitionModel, load_recognition
+from dnnlib import console
 from dnnlib.cli import refuse_others
 from dnnlib.errors import UserError
 from dnnlib.files import FolderLock, make_folder, read_lines
@@ -62,7 +61,8 @@ def run(
         rank, size = launchers_place()
         if rank == 0:
             plan = make_plan(options, size if gpus is None else gpus, device, dry_run)
-            click.echo(json.dumps(describe(plan), indent=2))
+            found = describe(plan)
+            console.result(found, json.dumps(found, indent=2))
         return
     world = find_world(gpus, device)
     launch(world, partial(make_plan, options, world.size, device), work)
@@ -71,7 +71,7 @@ def run(
 def work(plan: Plan, stop: StopSignals) -> None:
     """Trains; called by every process. Rank 0 alone prints and makes files."""
     config, pictures, outdir = plan.config, plan.pictures, plan.outdir
-    say = click.echo if distributed.rank() == 0 else _silent
+    say = console.tell if distributed.rank() == 0 else _silent
     device = distributed.everywhere(partial(distributed.pick_device, plan.device))
     keep_freed_memory()
     set_backend(plan.allow_tf32)
@@ -96,10 +96,10 @@ def work(plan: Plan, stop: StopSignals) -> None:
                     say(f"Asked to stop: saved in {outdir}; the same command goes on from there")
             if model is None:
                 sys.exit(EXIT_REQUEUE)
-    if distributed.rank() == 0 and (outdir / METRICS_FILE).exists():
-        lines = read_lines(outdir / METRICS_FILE)
+    if distributed.rank() == 0:
+        lines = read_lines(outdir / METRICS_FILE) if (outdir / METRICS_FILE).exists() else []
         show([line for line in lines if line["step"] == config.steps])
-    say(f"Model: {outdir / MODEL_FILE}")
+        console.result({"model": str(outdir / MODEL_FILE)}, f"Model: {outdir / MODEL_FILE}")
 
 
 def _silent(text: str) -> None:
@@ -158,7 +158,7 @@ def benchmark_lines(
         found = verify(one.scores, one.same, one.folds)
         seen = sight(one.alignment, model.alignment) if one.alignment else None
         for note in [*found.notes(), *([seen] if seen else [])]:
-            click.echo(f"{one.name}: {note}", err=True)
+            console.tell(f"{one.name}: {note}")
         counts = {"num_real": one.pictures, "num_pairs": len(one.same), "num_folds": len(found.fold_accuracies)}
         constant = {**counts, "seconds": round(one.seconds, 2), **repeatable(model, seed, one.alignment)}
         for metric, value in found.figures().items():
@@ -181,7 +181,8 @@ def test_model(
     check_test(folder, overwrite)
     if dry_run:
         counts = {one.name: {"spectra": one.spectra, "pairs": len(one.same)} for one in found}
-        click.echo(json.dumps({"model": model.fingerprint, "backbone": model.arch, "benchmarks": counts}, indent=2))
+        planned = {"model": model.fingerprint, "backbone": model.arch, "benchmarks": counts}
+        console.result(planned, json.dumps(planned, indent=2))
         return
     make_folder(folder, "--outdir")
     lines = benchmark_lines(model, found, folder, seed, workers=None)
@@ -193,4 +194,4 @@ def show(lines: list[dict[str, Any]]) -> None:
     """A line a result."""
     for line in lines:
         name = f"{line.get('benchmark', 'held out')} {line['spectrum']}"
-        click.echo(f"{name:24} {line['metric']:24} {line['value']:.4f}")
+        console.result(line, f"{name:24} {line['metric']:24} {line['value']:.4f}")

@@ -1,4 +1,5 @@
-"""Command lines in one manner: hyphened names with underscore aliases, one-line errors, exit status 2."""
+"""Command lines in one manner: hyphened names with underscore aliases, one-line errors, exit status 2, and --version,
+--quiet and --json in all of them (dnnlib.console)."""
 
 import math
 import os
@@ -9,10 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from dnnlib import console
 from dnnlib.errors import SharedUserError, UserError
+from dnnlib.version import VERSION
 
 EXIT_USER_ERROR = 2
+COMPLETE_VARIABLE = "_ARCBIFACEGAN_COMPLETE"  # how a shell asks what may follow: dnnlib.completion
 EXIT_INTERRUPTED = 130
 LONGEST_LINE = 2000
 LINGER_SECONDS = 2.0  # a launcher ends all processes as soon as one leaves: the one that tells comes first
@@ -40,6 +45,16 @@ class _Option(click.Option):
         if isinstance(found, float) and math.isnan(found):  # which passes every test for a range
             raise UserError(f"{self.opts[0]}: {value} is no number; one is needed")
         return found
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Choices and names as click has them; else what the metavar says: `FILE|latest` is the word or a file."""
+        if (found := super().shell_complete(ctx, incomplete)) or self.metavar is None:
+            return found
+        words = self.metavar.split("|")
+        found = [CompletionItem(word) for word in words if word.islower() and word.startswith(incomplete)]
+        if {"FILE", "ZIP", "PATH", "REC", "TAR", "CSV"} & {*words}:
+            return [*found, CompletionItem(incomplete, type="file")]
+        return [*found, *([CompletionItem(incomplete, type="dir")] if {"DIR", "OUT", "RUN"} & {*words} else [])]
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         shown = [name for name in self.opts if not (name.startswith("--") and "_" in name)]
@@ -77,10 +92,12 @@ def explain(error: BaseException) -> int:
         time.sleep(LINGER_SECONDS)
         return EXIT_USER_ERROR
     if isinstance(error, click.ClickException):
-        click.echo(f"Error: {_one_line(error.format_message())}", err=True)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        help = f" ({context.command_path} --help tells more)" if context else ""
+        console.fail(_one_line(error.format_message()) + help)
         return EXIT_USER_ERROR
     if isinstance(error, UserError):
-        click.echo(f"Error: {_one_line(str(error))}", err=True)
+        console.fail(_one_line(str(error)))
         return EXIT_USER_ERROR
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
         if first:
@@ -92,25 +109,76 @@ def explain(error: BaseException) -> int:
     return 1
 
 
-class _OneLineErrors:
-    """Mixin: runs the command, and answers the user's mistakes with one line on stderr and status 2."""
+# ----------------------------------------------------------------------------
+# Commands.
 
-    def main(self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
+
+def _behave(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    console.behave(**{str(parameter.name): value})
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        click.echo(f"{context.info_name} of arcbifacegan {VERSION}")
+        context.exit()
+
+
+def _flag(*names: str, **attributes: Any) -> click.Option:
+    return _Option(list(names), is_flag=True, expose_value=False, **attributes)
+
+
+_VERSION = _flag("--version", is_eager=True, callback=_show_version, help="Print the version, and leave.")
+_MANNERS = (
+    _flag("--quiet", "-q", callback=_behave, help="No progress: results on stdout, warnings and errors on stderr."),
+    _flag("--json", callback=_behave, help="Print each result as one line of JSON."),
+)
+
+
+class _Base(click.Command):
+    """What commands and groups have in common: the user's mistakes are one line on stderr and status 2."""
+
+    shared: tuple[click.Option, ...] = ()  # options beside those of its own
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        own = super().get_params(ctx)  # the last is --help
+        known = {name for parameter in own for name in parameter.opts}
+        first = (_VERSION,) if ctx.parent is None else ()
+        return [*own[:-1], *(one for one in (*self.shared, *first) if not known & {*one.opts}), *own[-1:]]
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        extra.setdefault("complete_var", COMPLETE_VARIABLE)
         if not standalone_mode:
-            return super().main(args=args, standalone_mode=False, **extra)  # type: ignore[misc]
+            return super().main(args=args, standalone_mode=False, **extra)
         try:
-            result = super().main(args=args, standalone_mode=False, **extra)  # type: ignore[misc]
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message())
-            sys.exit(EXIT_USER_ERROR)
+            result = super().main(args=args, standalone_mode=False, **extra)
         except (click.ClickException, UserError, click.Abort, KeyboardInterrupt) as error:
             sys.exit(explain(error))
         sys.exit(result if isinstance(result, int) else 0)
 
 
-class Command(_OneLineErrors, click.Command):  # type: ignore[misc]
+class Command(_Base):
     """A command of one script: `@click.command(cls=Command)`."""
 
+    shared = _MANNERS
 
-class Group(_OneLineErrors, click.Group):  # type: ignore[misc]
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            found, _, _ = self.make_parser(ctx).parse_args(given)
+            missing = [param.opts[0] for param in self.get_params(ctx) if param.required and param.name not in found]
+            raise click.UsageError(f"{', '.join(missing)}: needed", ctx) from error
+
+
+class Group(_Base, click.Group):
     """A command with subcommands: `@click.group(cls=Group)`."""
+
+    command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            raise click.UsageError(f"one of {', '.join(self.commands)} is needed", ctx)
+        return super().parse_args(ctx, args)

@@ -174,16 +174,17 @@ def append_lines(path: StrPath, values: Iterable[dict[str, Any]]) -> None:
 
     NaN and infinity, which JSON has not, become null.
     """
-    lines = "".join(json.dumps(_finite(value), allow_nan=False) + "\n" for value in values).encode()
+    lines = "".join(json.dumps(finite(value), allow_nan=False) + "\n" for value in values).encode()
     with full_disk_named(path), open(path, "ab") as file:
         file.write(lines)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same for JSON, which has no NaN and no infinity: null stands there."""
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
+        return {key: finite(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -7,27 +7,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+import click
 
-class _Tee(io.TextIOBase):
-    """Writes to a stream and to a file. Progress bars (lines that end in a carriage return) stay off the file."""
+
+class Tee(io.TextIOBase):
+    """Writes to a stream and to a file. Progress bars (lines that end in a carriage return) and colours stay off the
+    file."""
 
     def __init__(self, stream: TextIO, file: TextIO) -> None:
-        self._stream = stream
-        self._file = file
+        self.stream = stream
+        self.file = file
 
     def write(self, text: str) -> int:
-        self._stream.write(text)
+        self.stream.write(text)
         if "\r" not in text:
-            self._file.write(text)
-            self._file.flush()
+            self.file.write(click.unstyle(text))
+            self.file.flush()
         return len(text)
 
     def flush(self) -> None:
-        self._stream.flush()
-        self._file.flush()
+        self.stream.flush()
+        self.file.flush()
 
     def isatty(self) -> bool:
-        return self._stream.isatty()
+        return self.stream.isatty()
 
 
 @contextlib.contextmanager
@@ -35,7 +38,7 @@ def log_to(path: Path) -> Iterator[None]:
     """Copies all that is printed inside the block to the end of `path`."""
     with (
         open(path, "a", encoding="utf-8") as file,
-        contextlib.redirect_stdout(_Tee(sys.stdout, file)),
-        contextlib.redirect_stderr(_Tee(sys.stderr, file)),
+        contextlib.redirect_stdout(Tee(sys.stdout, file)),
+        contextlib.redirect_stderr(Tee(sys.stderr, file)),
     ):
         yield

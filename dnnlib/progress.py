@@ -1,15 +1,13 @@
 """Progress bars: on stderr, named, with a unit, and silent where nobody looks."""
 
-import threading
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-T = TypeVar("T")
+from dnnlib import console
 
-# Each process has bars of its own. tqdm's lock between processes would be left behind by one that is killed.
-tqdm.set_lock(threading.RLock())
+T = TypeVar("T")
 
 
 def progress(
@@ -21,7 +19,8 @@ def progress(
     show: bool = True,
     initial: int = 0,
 ) -> "tqdm[T]":
-    """A tqdm bar over `items` (or to be updated by hand). Refreshes at most twice a second; `show=False` hides it."""
+    """A tqdm bar over `items` (or to be updated by hand). Refreshes at most twice a second; `show=False` hides it,
+    as --quiet does."""
     options: dict[str, Any] = {"mininterval": 0.5, "dynamic_ncols": True, "smoothing": 0.1, "leave": True}
     return tqdm(
         items,  # type: ignore[return-value]
@@ -29,6 +28,6 @@ def progress(
         total=total,
         unit=unit,
         initial=initial,
-        disable=not show,
+        disable=not show or console.manner().quiet,
         **options,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,14 @@ from generation.thresholds import Thresholds
 SAME_PICTURE = 0.9999  # held-out pictures this near to a real one are in both sets
 
 
+class Told(NamedTuple):
+    """The findings: figures, as audit.json has them, and in words; notices: what makes them worth less."""
+
+    figures: dict[str, Any]
+    lines: list[str]
+    notices: list[str]
+
+
 def run_audit(
     opened: dict[str, audit_files.Dataset],
     seen: dict[str, Seen],
@@ -23,10 +31,10 @@ def run_audit(
     inputs: dict[str, Any],
     outdir: Path,
     device: Any = "cpu",
-) -> str:
+) -> Told:
     """Audit `data` against `real_data`, with `heldout_data` if it is there, and write the findings into `outdir`.
 
-    Returns the findings in words. Raises UserError where the real set cannot tell anybody apart.
+    Raises UserError where the real set cannot tell anybody apart.
     """
     synthetic, real, heldout = seen["data"], seen["real_data"], seen.get("heldout_data")
     try:
@@ -42,7 +50,8 @@ def run_audit(
     lines = [f"  {head}. {text}" for _, head, text in verdicts(data)]
     lines += [f"  {name}: {leak.rate:.2%} of the samples over {leak.threshold:.4f}, {leak.strangers:.2%} of strangers"
               for name, leak in found.leaks.items()]  # fmt: skip
-    return "\n".join([*(f"Warning: {notice}" for notice in notices), *lines, *(f"Wrote {path}" for path in written)])
+    lines += [f"Wrote {path}" for path in written]
+    return Told(figures | {"written": [str(path) for path in written]}, lines, notices)
 
 
 def _notices(outside: Numbers | None) -> list[str]:

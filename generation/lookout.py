@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dnnlib import console
 from dnnlib.errors import UserError
 from generation.encoding import Encoder
 from generation.feasibility import ENOUGH_CANDIDATES, MOST_TRIES, Tally, data_size, duration, estimate, infeasible
@@ -33,7 +34,7 @@ class Lookout:
     layout: Layout
     outdir: Path
     strict: bool = False
-    tell: Callable[[str], None] = print
+    tell: Callable[[str], None] = console.warn
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class Lookout:
     def _say(self, what: str, line: str) -> None:
         if what not in self._said:
             self._said.add(what)
-            self.tell(f"Warning: {line}")
+            self.tell(line)
 
     def _time(self) -> str:
         """How long it would take at this pace, were no limit in the way."""

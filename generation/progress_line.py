@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -56,8 +55,6 @@ class ProgressLine:
     def __init__(self, plan: Plan, show: bool, lookout: Lookout | None = None) -> None:
         """lookout: what looks ahead, on rank 0; its warnings stand above the line."""
         self.lookout = lookout if rank() == 0 else None
-        if self.lookout is not None:
-            self.lookout.tell = lambda line: tqdm.write(line, file=sys.stderr)
         self.bar: tqdm[None] = progress(desc="identities", total=plan.ids, unit="id", show=show and rank() == 0)
         self.counts = SharedVerdicts()
         self.started = time.monotonic()

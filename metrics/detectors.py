@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from dnnlib import console
 from dnnlib.cli import Group
 from dnnlib.errors import UserError
 from metrics.public_files import FILES, is_sound, kept, kept_at
@@ -26,8 +27,8 @@ def list_files() -> None:
     for name, file in FILES.items():
         path = kept(name)
         state = "not here" if path is None else "here" if is_sound(path, name) else "damaged: fetch it again"
-        click.echo(f"{name:10} {file.serves:18} {state}: {kept_at(name)}")
-        click.echo(f"{'':10} {file.url}, {file.licence}")
+        text = f"{name:10} {file.serves:18} {state}: {kept_at(name)}\n{'':10} {file.url}, {file.licence}"
+        console.result({"name": name, **file._asdict(), "state": state, "path": str(kept_at(name))}, text)
 
 
 @main.command()
@@ -40,11 +41,11 @@ def fetch(name: str) -> None:
     for one in FILES if name == ALL else [name]:
         path, file = kept_at(one), FILES[one]
         if path.is_file() and is_sound(path, one):
-            click.echo(f"{one}: is at {path} already")
+            console.result({"name": one, "path": str(path)}, f"{one}: is at {path} already")
             continue
         try:
             download(file.url, path, file.sha256, file.most)
-            click.echo(f"{one}: {path}")
+            console.result({"name": one, "path": str(path)}, f"{one}: {path}")
         except UserError as error:
             failed.append(str(error))
     if failed:

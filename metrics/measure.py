@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from dnnlib import console
 from dnnlib.errors import UserError
 from dnnlib.files import append_lines, keep_lines
 from metrics.choices import METRICS_FILE
@@ -237,7 +237,7 @@ class SnapshotMetrics:
                 append_lines(self.run_dir / METRICS_FILE, [{**line, **seen} for line in lines])
         values |= {name: geometric_mean(several) for name, several in by_metric.items()}
         if distributed.rank() == 0:
-            tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+            console.tell("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
         return values
 
     def forget_later(self, images_seen: int) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
+from dnnlib import console
 from dnnlib.cache import cache_folder
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_write_bytes, sha256_bytes
@@ -117,7 +118,7 @@ class RealPictures:
             found = found if found is not None or not hit else {}  # type: ignore[assignment]
         if distributed.rank() == 0:
             what = f"{spectrum} pictures" if spectrum else "pairs"
-            print(f"Real {what} as {kind} sees them: cache {'hit' if hit else 'miss'} ({path})")
+            console.tell(f"Real {what} as {kind} sees them: cache {'hit' if hit else 'miss'} ({path})")
         return found
 
     def _keep(self, form: str, kind: str, spectrum: str, tensors: Rows) -> None:
@@ -128,7 +129,7 @@ class RealPictures:
         try:
             atomic_write_bytes(cached_path(key), save(whole, metadata={form: key}))
         except (UserError, OSError) as error:  # a cache that cannot be written costs time, not the run
-            print(f"What {kind} sees of real pictures is not kept: {error}")
+            console.warn(f"what {kind} sees of real pictures is not kept: {error}")
 
 
 # ----------------------------------------------------------------------------

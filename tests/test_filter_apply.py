@@ -137,8 +137,8 @@ def test_again_is_the_same_and_the_output_is_kept_whole(files, tmp_path, capsys)
     left_out = ("hard_links", "copies")
     assert contents(tmp_path / "one", *left_out) == contents(tmp_path / "two", *left_out)
     assert all(path.stat().st_nlink == 1 for path in (tmp_path / "two" / "VIS").rglob("*.png"))
-    status, out, _ = apply(files, tmp_path / "one", capsys)
-    assert status == 0 and "All is done already" in out
+    status, _, err = apply(files, tmp_path / "one", capsys)
+    assert status == 0 and "All is done already" in err
     assert apply(files, tmp_path / "three", capsys, data=tmp_path / "one")[0] == 0
     assert {line["verdict"] for line in manifest(tmp_path / "three")} == {"kept"}
     pictures = {name: data for name, data in contents(tmp_path / "one").items() if name.endswith(".png")}

@@ -202,8 +202,8 @@ def test_held_out_people_who_are_not_are_told(files, tmp_path, capsys):
     shutil.copytree(files / "held", tmp_path / "held")
     for spectrum in ("VIS", "NIR"):
         shutil.copy(files / "real" / spectrum / "2" / "2.png", tmp_path / "held" / spectrum / "1" / "1.png")
-    status, out, _ = audit(files, capsys, "--heldout-data", tmp_path / "held", "--outdir", tmp_path / "a")
-    assert status == 0 and "1 of 20 held-out pictures are among the real ones" in out
+    status, _, err = audit(files, capsys, "--heldout-data", tmp_path / "held", "--outdir", tmp_path / "a")
+    assert status == 0 and "1 of 20 held-out pictures are among the real ones" in err
 
 
 def test_mistakes_are_one_line(files, tmp_path, capsys):

@@ -135,8 +135,8 @@ def test_the_command_makes_a_dataset(dataset):
 def test_a_finished_run_says_so_and_touches_nothing_but_parts_that_a_kill_has_left(files, dataset, capsys):
     before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
     (dataset / ".parts").mkdir()
-    status, out, _ = run(arguments(files, dataset, batch=16), capsys)
-    assert status == 0 and "All is done already" in out and str(dataset / "report.html") in out
+    status, out, err = run(arguments(files, dataset, batch=16), capsys)
+    assert status == 0 and "All is done already" in err and str(dataset / "report.html") in out
     status, out, err = run(arguments(files, dataset, dry_run=True), capsys)  # whose output is JSON, if any
     assert (status, out) == (0, "") and "All is done already" in err
     assert before == {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}  # the .parts are gone

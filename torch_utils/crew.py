@@ -20,8 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-import click
-
+from dnnlib import console
 from dnnlib.errors import UserError
 from torch_utils.stop_signals import EXIT_REQUEUE, SIGNALS
 
@@ -137,17 +136,18 @@ def _raise_first_failure(members: list[Member], handed_on: set[int]) -> None:
         if number in handed_on:  # it was asked to leave before it could listen: nothing is lost
             sys.exit(EXIT_REQUEUE)
         hint = "; is memory short?" if signal.Signals(number).name == "SIGKILL" else ""  # which Windows has not
-        click.echo(f"Error: {killed[0].name} was killed by {signal.Signals(number).name}{hint}", err=True)
+        console.fail(f"{killed[0].name} was killed by {signal.Signals(number).name}{hint}")
         sys.exit(1)
     reports = [(report, member) for member in members if (report := member.report()) is not None]
     if not reports:
         ended = next(member.process for member in members if member.process.exitcode not in (None, 0, EXIT_REQUEUE))
-        click.echo(f"Error: {ended.name} ended with status {ended.exitcode}", err=True)
+        console.fail(f"{ended.name} ended with status {ended.exitcode}")
         sys.exit(1)
     first, member = min(reports, key=lambda pair: pair[0].moment)
     if first.users_mistake:
         raise UserError(first.text)
-    click.echo(f"{first.text}Error: {member.process.name} failed, as above", err=True)
+    sys.stderr.write(first.text)
+    console.fail(f"{member.process.name} failed, as above")
     sys.exit(1)
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from dnnlib import console
 from dnnlib.errors import SharedUserError
 from torch_utils import crew, distributed
 from torch_utils.process_group import joined
@@ -111,11 +112,14 @@ def launch(world: World, prepare: Callable[[], P | None], work: Callable[[P, Sto
         with StopSignals().caught() as stop:
             work(plan, stop)
     else:
-        crew.run(world.size, _join, (world, work, plan))
+        crew.run(world.size, _join, (world, work, plan, console.manner()))
 
 
-def _join(rendezvous: str, world: World, work: Callable[[P, StopSignals], None], plan: P) -> None:
+def _join(
+    rendezvous: str, world: World, work: Callable[[P, StopSignals], None], plan: P, manner: console.Manner
+) -> None:
     """What a child of `launch` does; `rendezvous` is a file where all meet."""
+    console.behave(**manner._asdict())
     if world.device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(torch.get_num_threads() // world.size, 1))
     with StopSignals().caught() as stop, joined(world.size, world.device, f"file://{rendezvous}"):

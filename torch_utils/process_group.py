@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-import click
 import torch
 import torch.distributed as dist
 
+from dnnlib import console
 from dnnlib.cli import explain
 from dnnlib.errors import SharedUserError, UserError
 from torch_utils import crew, distributed
@@ -138,5 +138,5 @@ class _Heartbeat:
     def _end(self, error: Exception) -> None:
         if multiprocessing.parent_process() is None:  # else the parent says what has happened
             reason = _short(error)
-            click.echo(f"Error: process {dist.get_rank()} ends, because another one is gone ({reason})", err=True)
+            console.fail(f"process {dist.get_rank()} ends, because another one is gone ({reason})")
         os._exit(1)

@@ -97,7 +97,7 @@ class DiversityWatch:
             yardstick, whose = (real, "real pictures of one person") if real > 0 else (drawn.across, "other conditions")
             if drawn.within <= COLLAPSE_SHARE * yardstick:
                 lines.append(
-                    f"Warning: collapse in {name}: pictures of one condition differ by {drawn.within:.4f}, those of "
+                    f"collapse in {name}: pictures of one condition differ by {drawn.within:.4f}, those of "
                     f"{whose} by {yardstick:.4f}; the generator ignores its latent"
                 )
         return lines

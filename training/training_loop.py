@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from dnnlib import console
 from dnnlib.files import append_line, full_disk_named, keep_lines
 from dnnlib.progress import progress
 from torch_utils import distributed
@@ -69,7 +70,7 @@ def train(
                 bar.update(config.batch)
                 leaving = stop()
             trainer.seconds += time.perf_counter() - began
-            recorder.tick(bar)
+            recorder.tick()
             if trainer.images_seen >= total or leaving or (tick + 1) % config.snapshot_ticks == 0:
                 snapshot = recorder.save()
                 if on_snapshot is not None and not leaving:
@@ -105,7 +106,7 @@ class Recorder:
                 reals = {name: from_uint8(torch.stack([pair[name] for pair in pairs])) for name in pairs[0]}
                 save_grids(run_dir, "reals", reals, self.columns)
 
-    def tick(self, bar: tqdm) -> None:
+    def tick(self) -> None:
         """One line of stats.jsonl from what was reported since the last, and one above the bar."""
         trainer = self.trainer
         moments = trainer.stats.collect()
@@ -123,8 +124,9 @@ class Recorder:
             scalars |= monitor.scalars(seen)
             spread = {name: {"mean": m.mean, "sd": m.sd, "count": m.number} for name, m in moments.items()}
             append_line(self.run_dir / STATS_FILE, {"time": time.time(), **scalars, **spread})
-            for text in (_line(sorted(trainer.discriminators), scalars, moments), *self.watch.warnings(seen)):
-                bar.write(text)
+            console.tell(_line(sorted(trainer.discriminators), scalars, moments))
+            for text in self.watch.warnings(seen):
+                console.warn(text)
             for name, value in {**scalars, **{name: m.mean for name, m in moments.items()}}.items():
                 self.board.add_scalar(name, value, global_step=trainer.images_seen)
 

@@ -35,7 +35,7 @@ def test_an_infeasible_setting_is_told_once(tmp_path):
     for record in repeats(2000):
         look([record])
     [line] = told
-    assert line.startswith("Warning: --tries: a person needs about ") and "rule 'repeat' refused" in line
+    assert line.startswith("--tries: a person needs about ") and "rule 'repeat' refused" in line
     assert "; without that limit it would take about " in line
 
 
@@ -78,12 +78,12 @@ def test_a_disk_that_is_too_small_is_told_once(tmp_path, monkeypatch):
     look.encoder.pairs, look.encoder.bytes = 1, 3 << 20
     look([Record(0, 1 + n, KEPT) for n in range(200)])
     look.look()
-    assert told == [f"Warning: --outdir: {tmp_path}: about 120 MiB are needed, 100 MiB are free"]
+    assert told == [f"--outdir: {tmp_path}: about 120 MiB are needed, 100 MiB are free"]
 
 
 def test_what_is_written_needs_no_more_disk(tmp_path, monkeypatch):
     """Of the 120 MiB, three people's 36 are there; 100 would do for the rest, and 80 would not."""
-    for free, words in ((100, []), (80, [f"Warning: --outdir: {tmp_path}: about 84 MiB are needed, 80 MiB are free"])):
+    for free, words in ((100, []), (80, [f"--outdir: {tmp_path}: about 84 MiB are needed, 80 MiB are free"])):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: Usage(0, 0, free << 20))
         look, told = lookout(tmp_path, Plan(ids=10, samples_per_id=4, tries=500, max_slots=1000))
         look.encoder.pairs, look.encoder.bytes = 1, 3 << 20

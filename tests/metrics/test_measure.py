@@ -150,9 +150,9 @@ def test_what_is_seen_of_real_pictures_is_read_once_and_kept_by_content(
     real = counted.real()
     first = real.stats("arcface")
     assert real.stats("arcface") is first and len(counted.asked) == 1
-    assert capsys.readouterr().out.count("cache miss") == 2
+    assert capsys.readouterr().err.count("cache miss") == 2
     again = counted.real().stats("arcface")
-    assert len(counted.asked) == 1 and capsys.readouterr().out.count("cache hit") == 2
+    assert len(counted.asked) == 1 and capsys.readouterr().err.count("cache hit") == 2
     for spectrum in SPECTRA:
         assert np.array_equal(again[spectrum].scatter, first[spectrum].scatter)
         assert np.array_equal(again[spectrum].mean, first[spectrum].mean)
@@ -206,7 +206,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_the_run(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert counted.real().stats("arcface")["vis"].number == 20 and len(counted.real().rows("arcface")) == 2
-    assert "not kept" in capsys.readouterr().out
+    assert "not kept" in capsys.readouterr().err
 
 
 def test_a_training_run_gets_figures_for_both_spectra_and_keeps_the_lines(counted: Counted, tmp_path: Path) -> None:

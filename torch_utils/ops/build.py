@@ -27,6 +27,7 @@ from types import ModuleType
 import click
 import torch
 
+from dnnlib import console
 from dnnlib.cli import Command, option
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_write_json
@@ -220,7 +221,7 @@ def _wait_for(lock: Path) -> None:
     said = False
     while (age := _age(lock)) is not None:
         if age > STALE_SECONDS:
-            print(f"{lock}: untouched for {age:.0f} s, so its builder is dead; taken over", file=sys.stderr)
+            console.tell(f"{lock}: untouched for {age:.0f} s, so its builder is dead; taken over")
             with contextlib.suppress(OSError):
                 aside = lock.with_name(f"{lock.name}.{os.getpid()}.stale")
                 os.replace(lock, aside)
@@ -229,7 +230,7 @@ def _wait_for(lock: Path) -> None:
                 aside.unlink(missing_ok=True)
             continue
         if not said:
-            print(f"Waiting for the process that builds in {lock.parent}", file=sys.stderr)
+            console.tell(f"Waiting for the process that builds in {lock.parent}")
             said = True
         time.sleep(min(1.0, STALE_SECONDS))
 
@@ -293,7 +294,7 @@ def compile_with_ninja(build: Build) -> None:
     changes = {"PATH": _search_path()}
     if build.arch:
         changes["CUDA_HOME"] = str(find_toolkit())
-        print(f"Building CUDA kernels for {build.arch}, once, about a minute: {build.folder}", file=sys.stderr)
+        console.tell(f"Building CUDA kernels for {build.arch}, once, about a minute: {build.folder}")
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:

@@ -2,12 +2,12 @@
 
 import contextlib
 import functools
-import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import torch
 
+from dnnlib import console
 from torch_utils import distributed
 from torch_utils.ops import build
 
@@ -85,9 +85,8 @@ def _or_say_why(make: Callable[[], ModuleType]) -> ModuleType | None:
         return make()
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        print(
+        console.warn(
             f"CUDA kernels: {reason}; the PyTorch reference serves instead, only slower. "
-            "To build them ahead: python -m torch_utils.ops.build",
-            file=sys.stderr,
+            "To build them ahead: python -m torch_utils.ops.build"
         )
         return None
