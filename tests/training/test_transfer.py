@@ -193,7 +193,7 @@ def test_train_begins_with_a_released_pickle(line: list[Any], tmp_path: Path, ca
         G_ema=generator(**sizes, seed=2),
         D=released.discriminator(3, c=8, widths=WIDTHS),
     )
-    status, out, err = run([*line, "--init-from", path, "--freezed", 4, "--resume", "latest"], capsys)
+    status, _, err = run([*line, "--init-from", path, "--freezed", 4, "--resume", "latest"], capsys)
     assert status == 0, err
     assert f"Beginning with the weights of {path}" in err and "no NIR discriminator" in err
     (run_dir,) = (tmp_path / "runs").iterdir()
