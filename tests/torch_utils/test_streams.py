@@ -23,5 +23,6 @@ def test_the_numbers_are_these() -> None:
 
 
 def test_names_that_differ_anywhere_are_other_streams() -> None:
-    names = [(0, "a", 1, 11), (0, "a", 11, 1), (0, "a", 111), (0, "b", 1, 11), (1, "a", 1, 11), (0, "a")]
-    assert len({tuple(stream(*name).integers(0, 2**32, 4)) for name in names}) == len(names)
+    streams = [stream(0, "a", *indices) for indices in ((1, 11), (11, 1), (111,), ())]
+    streams += [stream(0, "b", 1, 11), stream(1, "a", 1, 11)]
+    assert len({tuple(rng.integers(0, 2**32, 4)) for rng in streams}) == len(streams)
