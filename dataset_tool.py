@@ -113,7 +113,7 @@ def prepare(
 
 
 @main.command(cls=Command)
-@option("--data", required=True, metavar="DIR|ZIP", help="Pairs: a folder or zip with VIS/ and NIR/.")
+@option("--data", "--data-folder", required=True, metavar="DIR|ZIP", help="Pairs: a folder or zip with VIS/ and NIR/.")
 @option(
     "--rec-model", required=True, metavar="FILE", help="Recognition model: .safetensors, arcface_torch's .pth, .onnx."
 )
@@ -135,7 +135,7 @@ def prepare(
     type=click.IntRange(0),
     help="Processes that read pictures; 0 is none besides this one. [default: one a processor, 8 at most]",
 )
-@option("--device", default="auto", help="Device: auto, cpu, cuda, cuda:1.")
+@option("--device", "--gpu-device-number", default="auto", help="cpu, cuda, the number of a GPU, or auto.")
 @option("--overwrite", is_flag=True, help="Replace a features file that exists.")
 def features(
     data: str,
