@@ -1,9 +1,8 @@
-"""Draws the README's pictures, the second from what `make demo` made: PYTHONPATH=. python docs/images/draw.py"""
+"""Draws the README's picture of what `make demo` made, and example people: PYTHONPATH=. python docs/images/draw.py"""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dnnlib.files import atomic_write_bytes
 from example_faces.anatomy import sample_person
@@ -12,20 +11,27 @@ from example_faces.shots import sample_shot
 from torch_utils.image_tree import ImageTree, encode_png
 from torch_utils.spectra import SPECTRA
 
+Pair = dict[str, np.ndarray]  # uint8 [H, W, C] by spectrum
+
 HERE = Path(__file__).parent
 SEED, PEOPLE, SHOTS, SIDE = 7, (1, 4, 7, 12), 3, 128
-DEMO = Path("out/demo")
-DEMO_PEOPLE, DEMO_SAMPLES, ENLARGED = 6, 4, 64
+DEMO, ROWS, ACROSS, SAMPLES = Path("out/demo"), 3, 3, 4  # people below and beside one another, pairs of each
+GAP = 4  # white pixels between people
 
 
-def as_rgb(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 1 or 3] -> [H, W, 3]."""
-    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-
-
-def strip(pairs: list[dict[str, np.ndarray]]) -> np.ndarray:
+def strip(pairs: list[Pair]) -> np.ndarray:
     """Pairs beside one another, one row a spectrum."""
-    return np.concatenate([np.concatenate([as_rgb(pair[name]) for pair in pairs], axis=1) for name in SPECTRA])
+
+    def row(spectrum: str) -> np.ndarray:
+        return np.concatenate([np.broadcast_to(p[spectrum], (*p[spectrum].shape[:2], 3)) for p in pairs], axis=1)
+
+    return np.concatenate([row(spectrum) for spectrum in SPECTRA])
+
+
+def joined(parts: list[np.ndarray], axis: int) -> np.ndarray:
+    """Pictures with white between them."""
+    side = np.full([GAP if i == axis else size for i, size in enumerate(parts[0].shape)], 255, np.uint8)
+    return np.concatenate([parts[0], *(piece for part in parts[1:] for piece in (side, part))], axis=axis)
 
 
 def example_faces() -> np.ndarray:
@@ -36,21 +42,15 @@ def example_faces() -> np.ndarray:
 
 
 def demo() -> np.ndarray:
+    """The first people of the demo, a strip each: visible light above, near infrared below."""
     tree = ImageTree(DEMO)
-    people = sorted({name.split("/")[1] for name in tree.names})[:DEMO_PEOPLE]
-    pairs = []
-    for person in people:
-        own = [name for name in tree.names if name.startswith(f"VIS/{person}/")][:DEMO_SAMPLES]
-        pairs += [
-            {s.name: enlarged(tree.decode(name.replace("VIS", s.folder), s.mode)) for s in SPECTRA.values()}
-            for name in own
-        ]
-    return strip(pairs)
 
+    def of(person: int) -> list[Pair]:
+        names = [f"{person}/{sample}.png" for sample in range(SAMPLES)]
+        return [{s.name: tree.decode(f"{s.folder}/{name}", s.mode) for s in SPECTRA.values()} for name in names]
 
-def enlarged(pixels: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(np.ascontiguousarray(as_rgb(pixels)))
-    return np.asarray(image.resize((ENLARGED, ENLARGED), Image.Resampling.NEAREST))
+    strips = [[strip(of(row * ACROSS + column)) for column in range(ACROSS)] for row in range(ROWS)]
+    return joined([joined(row, axis=1) for row in strips], axis=0)
 
 
 if __name__ == "__main__":
