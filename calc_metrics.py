@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Command line: measures pictures, of a network or on disk, against a real dataset. The work is in
 commands.calc_metrics."""
 
@@ -7,8 +8,8 @@ from typing import Any
 
 import click
 
-from dnnlib.cli import Command, option
-from metrics.choices import METRICS_FILE, OWN, PROTOCOLS, VIS_AND_NIR
+from dnnlib.cli import Command, listed, option
+from metrics.choices import METRICS, METRICS_FILE, OWN, PROTOCOLS, VIS_AND_NIR
 from torch_utils.feature_file import FILE_NAME
 from torch_utils.spectra import SPECTRA
 
@@ -19,6 +20,7 @@ from torch_utils.spectra import SPECTRA
 @option("--data", "--data-folder", required=True, metavar="PATH", help="The real pictures to compare with.")
 @option(
     "--metrics",
+    shell_complete=listed(*METRICS),
     metavar="LIST",
     help="What to measure, with commas between. [default: where --detector or the cache has an Inception, fid50k_full "
     "of a network and fid of pictures; else fd_arcface, the same on a recognition model's features, which is no FID]",

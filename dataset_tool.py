@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Command line: makes and checks paired datasets, and their identity features."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Command line: the privacy-and-diversity filter on datasets that exist. The work is in commands.filter."""
 
 from typing import Any

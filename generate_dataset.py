@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Command line: a trained generator -> a filtered dataset of VIS/NIR pairs of people who do not exist, and its report.
 The work is in commands.generate_dataset."""
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Command line: the paper's experiment end to end, and what it says of the paper's claims. The work is in
 commands.reproduce."""
 

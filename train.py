@@ -1,11 +1,12 @@
+#!/usr/bin/env python3
 """Command line: trains the dual-branch generator on a paired dataset. The work is in commands.train."""
 
 from typing import Any
 
 import click
 
-from dnnlib.cli import Command, option
-from metrics.choices import DEFAULT_METRICS, OWN, PROTOCOLS, WITH_INCEPTION
+from dnnlib.cli import Command, listed, option
+from metrics.choices import DEFAULT_METRICS, METRICS, OWN, PROTOCOLS, WITH_INCEPTION
 from torch_utils.feature_file import FILE_NAME
 from training.choices import AUGMENT_SETS
 from training.config import (
@@ -59,6 +60,7 @@ from training.config import (
 )
 @option(
     "--metrics",
+    shell_complete=listed(*METRICS),
     metavar="LIST|none",
     help="Measures of each network snapshot, with commas between them: fd_arcface, the Frechet distance of both "
     "spectra's pictures to the real ones under the recognition model, as many drawn as there are real ones, or "

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Command line: train a recognition model on a dataset and test it on people it never saw. The work is in
 commands.train_recognition."""
 

@@ -31,6 +31,16 @@ def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
     return click.option(*names, *aliases, cls=_Option, **attributes)
 
 
+def listed(*names: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """What completes an option that takes several of these names with commas between them (shell_complete=)."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{name}") for name in names if name.startswith(last)]
+
+    return complete
+
+
 class _Option(click.Option):
     """An option whose help lists the hyphened names only: the aliases work, but would double every line.
 
@@ -144,6 +154,11 @@ class _Base(click.Command):
         known = {name for parameter in own for name in parameter.opts}
         first = (_VERSION,) if ctx.parent is None else ()
         return [*own[:-1], *(one for one in (*self.shared, *first) if not known & {*one.opts}), *own[-1:]]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Without the aliases with underscores, as in the help."""
+        found = super().shell_complete(ctx, incomplete)
+        return [item for item in found if not (item.value.startswith("--") and "_" in item.value)]
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dnnlib.cli import option
+from dnnlib.cli import listed, option
 from generation.presets import PRESETS, TRIES
 from generation.rules import MIN_FACE_PROBABILITY, SWITCHED, USUAL
 
@@ -25,6 +25,7 @@ _DECORATORS = (
     ),
     option(
         "--rules",
+        shell_complete=listed(*(rule.value for rule in SWITCHED)),
         metavar="NAMES",
         help=f"The rules in force, between commas, of {', '.join(rule.value for rule in SWITCHED)}. A rule that is "
         f"left out refuses nobody and promises nothing; what it compares is recorded all the same.  [default: "

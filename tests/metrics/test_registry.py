@@ -4,6 +4,7 @@ import pytest
 
 from dnnlib.errors import UserError
 from metrics import registry
+from metrics.choices import METRICS
 from metrics.observers import Detector, Observer
 from metrics.registry import build_observers, detectors_of, parse_metrics
 
@@ -70,3 +71,9 @@ def test_observers_are_made_of_the_detectors_that_metrics_need(monkeypatch: pyte
     built = build_observers(metrics, detectors)
     assert built.keys() == {"grey", "pair", "arcface", "inception"}
     assert built["pair"].name == "a arcface" and built["inception"].name == "a inception"
+
+
+def test_the_tab_key_offers_all_families() -> None:
+    with pytest.raises(UserError):
+        parse_metrics("no_such")  # which has all modules imported
+    assert sorted(METRICS) == sorted({family.plain for family in registry.FAMILIES.values()})
