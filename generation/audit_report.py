@@ -42,7 +42,7 @@ def build_page(data: AuditPage) -> str:
     name = html.escape(inputs["data"]["path"].rsplit("/", 1)[-1])
     real = inputs["real_data"]
     return page.fill(
-        "audit_template.html",
+        page.FOLDER / "audit_template.html",
         title=f"Audit of {name}",
         heading=f"Audit of {name}",
         lead=f"{page.count(samples, 'sample', 'samples')} of "

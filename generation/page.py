@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dnnlib.files import StrPath
 from torch_utils.image_tree import encode_png
 
 LARGEST_SIDE = 128  # pixels of an embedded picture; larger ones are shown smaller
@@ -24,12 +25,15 @@ CRISP_BELOW = 96  # pixels: smaller pictures are enlarged with hard pixels, hone
 
 Pixels = NDArray[np.uint8]
 
+FOLDER = Path(__file__).parent
 
-def fill(template: str, **values: Any) -> str:
-    """The page of a template beside this file, with the style sheet in it."""
-    folder = Path(__file__).parent
-    style = (folder / "page.css").read_text(encoding="utf-8")
-    return Template((folder / template).read_text(encoding="utf-8")).substitute(style=style, **values)
+
+def fill(template: StrPath, title: str, **values: Any) -> str:
+    """The page of a template, which holds what is inside <body>: all else is the same for every page."""
+    body = Template(Path(template).read_text(encoding="utf-8")).substitute(values)
+    style = (FOLDER / "page.css").read_text(encoding="utf-8")
+    frame = Template((FOLDER / "page_frame.html").read_text(encoding="utf-8"))
+    return frame.substitute(title=title, style=style, body=body)
 
 
 # ----------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def build_report(data: ReportData) -> str:
     people, pairs = summary["identities_kept"], summary["pairs_kept"]
     hero = _hero(data)
     return page.fill(
-        "report_template.html",
+        page.FOLDER / "report_template.html",
         title=f"{people} synthetic people, {pairs} pairs",
         heading=f"{page.count(people, 'person', 'people')} who {'does' if people == 1 else 'do'} not exist",
         lead=f"{page.count(pairs, 'pair', 'pairs')} of visible-light and near-infrared pictures, drawn pixel on pixel "

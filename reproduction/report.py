@@ -33,7 +33,7 @@ def build_report(outdir: Path, real: str, results: Results, claims: Sequence[Cla
     what = "in miniature, with rendered faces" if mini else "at the paper's scale"
     seconds = sum(stage["seconds"] for stage in results["stages"].values())
     return page.fill(
-        str(Path(__file__).with_name("report_template.html")),
+        Path(__file__).with_name("report_template.html"),
         title="The paper's experiment",
         heading=f"The paper's experiment, {what}",
         lead="Generating bimodal privacy-preserving data for face recognition (Tomasevic et al. 2024): a generator "
