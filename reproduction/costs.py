@@ -84,9 +84,14 @@ def _generator(experiment: Experiment) -> Cost:
     )
     config = build_training_config(options, DatasetFacts(RESOLUTION, experiment.real.pairs, 512))
     found = estimate(config)
+    work = found["tflop_per_kimg"]
     state = constant_bytes(*build_meta(config))
     memory = f"{found['memory_gib_per_gpu']:.1f} GiB and 1 to 2 GiB more on each of {config.gpus} GPUs"
-    return Cost(None, int(given["--keep"]) * 2 * state, f"{config.total_kimg:,.0f} thousand pairs; {memory}")
+    return Cost(
+        None,
+        int(given["--keep"]) * 2 * state,
+        f"{config.total_kimg:,.0f} thousand pairs, {work:,.0f} TFLOP each; {memory}",
+    )
 
 
 def _after(stage: Stage, option: str) -> str:
