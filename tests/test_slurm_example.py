@@ -20,7 +20,7 @@ assert sys.argv[1] == "--kill-on-bad-exit=0"
 tasks = []
 signal.signal(signal.SIGUSR1, lambda number, frame: [task.send_signal(number) for task in tasks])
 for rank in range(2):
-    task = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": "0", "SLURM_NTASKS": "2"}
+    task = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": "0", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
     tasks.append(subprocess.Popen(sys.argv[2:], env={**os.environ, **task}))
 sys.exit(max(task.wait() for task in tasks))
 """

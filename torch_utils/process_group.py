@@ -66,7 +66,10 @@ def _meet(init_method: str, rank: int, size: int) -> Any:
     from torch.distributed.rendezvous import rendezvous  # a torch without distributed lacks it, and trains alone
 
     try:
-        return next(rendezvous(init_method, rank, size, timeout=MEETING))[0]
+        store = next(rendezvous(init_method, rank, size, timeout=MEETING))[0]
+        # torchrun keeps its store when it starts all again: what the dead have left in it must not be found.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        return dist.PrefixStore(f"attempt/{attempt}", store)  # type: ignore[attr-defined]
     except dist.DistError as error:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         minutes = MEETING.total_seconds() / 60

@@ -33,6 +33,17 @@ def killed(folder: Path, stop: StopSignals) -> None:
     distributed.barrier()
 
 
+def killed_once(folder: Path, stop: StopSignals) -> None:
+    """Process 1 is killed, if that has not happened before; each of those who come later leaves a file with a count."""
+    count = distributed.SharedCounter().add()
+    distributed.barrier()
+    if distributed.rank() == 1 and not (folder / "killed").exists():
+        (folder / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    distributed.barrier()
+    (folder / str(distributed.rank())).write_text(str(count))
+
+
 def killed_behind_its_back(folder: Path, stop: StopSignals) -> None:
     """Process 1 is killed while the others do something that nothing interrupts."""
     if distributed.rank() == 1:

@@ -68,11 +68,14 @@ def script(work: str, folder: Path, *arguments: str, **environment: str) -> subp
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, text=True, **pipes)  # type: ignore[call-overload]
 
 
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
 def launcher(work: str, folder: Path, size: int) -> list[subprocess.Popen]:
     """As torchrun or srun would start them."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
-    world = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    world = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     return [script(work, folder, RANK=str(rank), LOCAL_RANK=str(rank), **world) for rank in range(size)]
 
 
@@ -100,6 +103,20 @@ def test_under_a_launcher_a_death_is_noticed_even_by_one_that_waits_for_nobody(t
 def test_under_a_launcher_rank_0_alone_tells_the_mistake(tmp_path: Path) -> None:
     outcomes = list(map(outcome, launcher("lacks_its_file", tmp_path, 2)))
     assert outcomes == [(2, "Error: --data: none: no such folder\n"), (2, "")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("meeting", [["--master-addr", "127.0.0.1"], ["--rdzv-backend", "c10d"]])
+def test_torchrun_starts_all_again_where_one_was_killed(meeting: list[str], tmp_path: Path) -> None:
+    """It keeps its store: nobody may find in it what the dead have left there, addresses or counts."""
+    endpoint = ["--master-port", free_port()] if "c10d" not in meeting else ["--rdzv-endpoint", "127.0.0.1:0"]
+    work = ["-m", "tests.torch_utils.crew_work", "--work", "killed_once", "--folder", str(tmp_path)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    done = subprocess.run(
+        [*torchrun, *meeting, *endpoint, *work], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sorted((tmp_path / str(rank)).read_text() for rank in range(2)) == ["1", "2"]
 
 
 @pytest.mark.slow
