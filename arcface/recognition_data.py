@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from arcface.alignment import Template, frame_between, template_of
@@ -31,7 +31,7 @@ from dnnlib.progress import progress
 from torch_utils.description import read_description
 from torch_utils.images import to_uint8
 from torch_utils.picture_source import PictureSource, StoredPictures, open_pictures
-from torch_utils.readers import loader_options
+from torch_utils.readers import Loader, loader_options
 from torch_utils.spectra import SPECTRA
 
 MEMORY_BYTES = 1 << 30  # of decoded pictures, in each process; larger sets are streamed
@@ -257,8 +257,8 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _loader(data: SizedPictures, batches: Iterable[np.ndarray], workers: int) -> DataLoader:
-    return DataLoader(data, batch_sampler=_Batches(batches), collate_fn=_as_is, **loader_options(workers, prefetch=4))
+def _loader(data: SizedPictures, batches: Iterable[np.ndarray], workers: int) -> Loader:
+    return Loader(data, batch_sampler=_Batches(batches), collate_fn=_as_is, **loader_options(workers, prefetch=4))
 
 
 class _Batches:

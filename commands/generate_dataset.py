@@ -141,6 +141,8 @@ def forecast(options: dict[str, Any], processes: int) -> None:
     console.result(value, json.dumps(value, indent=2))
     for line in in_words(found, run.plan):
         console.tell(line)
+    if found["infeasible"]:
+        console.warn(found["infeasible"])
 
 
 def show(summary: dict[str, Any], outdir: Path) -> None:

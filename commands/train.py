@@ -75,6 +75,7 @@ class Plan(NamedTuple):
     instruments: Instruments  # that metrics look with
     digest: str  # of the pictures' content, where metrics need it
     notes: list[str]  # for the log
+    warnings: list[str]  # likewise
 
 
 def prepare(
@@ -116,7 +117,7 @@ def prepare(
     instruments = Instruments(rec_model, rec_arch, alignment, config.batch_gpu, detector, resize)
     real = folder_side(tree_sources(tree), config.batch_gpu)
     few = check_metrics(chosen, real, None, instruments.open(chosen))
-    notes = [*notices(options), *few, *([seen] if seen else [])]
+    notes = [*notices(options), *([seen] if seen else [])]
     if metrics is None and not chosen:
         notes.append("No metrics and no best network: --rec-model or --detector would bring what measures")
     state = latest_state(outdir) if resume == "latest" else Path(resume) if resume else None
@@ -135,9 +136,11 @@ def prepare(
         console.result(config.to_json() | found, config.to_text(**found))
         for note in notes:
             console.tell(note)
+        for warning in few:
+            console.warn(warning)
         return None
     name, digest = f"{Path(data).resolve().stem}-{options.cfg}", tree.content_digest() if chosen else ""
-    return Plan(config, data, path, device, Path(outdir), name, state, wanted, instruments, digest, notes)
+    return Plan(config, data, path, device, Path(outdir), name, state, wanted, instruments, digest, notes, few)
 
 
 def _on_gpu(device: str, dry_run: bool) -> bool:
@@ -177,6 +180,9 @@ def work(plan: Plan, stop: StopSignals) -> None:
             say(f"Settings that differ from those of the state's run: {', '.join(changed)}")
         for note in filter(None, (*plan.notes, trainer.change_of_processes())):
             say(note)
+        if distributed.rank() == 0:
+            for warning in plan.warnings:
+                console.warn(warning)
         alignment = plan.instruments.alignment
         aligned = alignment.record() if alignment is not None else {}
         metadata = {"recognition_model": features.model, "feature_norm": features.norm, **aligned}

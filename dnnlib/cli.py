@@ -164,6 +164,7 @@ class _Base(click.Command):
         self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any
     ) -> Any:
         extra.setdefault("complete_var", COMPLETE_VARIABLE)
+        console.hush_dependencies()
         if not standalone_mode:
             return super().main(args=args, standalone_mode=False, **extra)
         try:

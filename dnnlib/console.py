@@ -7,6 +7,7 @@ for nobody where NO_COLOR is set (no-color.org). docs/command-lines.md is the us
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -41,6 +42,11 @@ def behave(**changes: bool) -> None:
     """From now on. changes: fields of Manner."""
     global _manner
     _manner = _manner._replace(**changes)
+
+
+def hush_dependencies() -> None:
+    """matplotlib tells that it looks for fonts, and where it keeps what it has found when there is no home."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def result(value: Mapping[str, Any], text: str) -> None:

@@ -132,4 +132,4 @@ def in_words(forecast: dict[str, Any], plan: Plan) -> list[str]:
             f"{forecast['pairs_per_second']:.3g} pairs a second"
         )
         lines.append(f"disk {data_size(forecast['disk_bytes'])}, memory {data_size(forecast['memory_bytes'])}")
-    return [*lines, *([f"Warning: {forecast['infeasible']}"] if forecast["infeasible"] else [])]
+    return lines

@@ -61,7 +61,7 @@ def check_metrics(
             _check_groups(f"{option}: {metric.name}", real, fake, num_fake)
         if min(num_fake, real.number) < family.fewest:
             warnings.append(
-                f"Warning: {metric.name}: {real.number} real and {num_fake} drawn pictures, under {family.fewest}: the "
+                f"{metric.name}: {real.number} real and {num_fake} drawn pictures, under {family.fewest}: the "
                 "value is too high, and to be compared only with values of the same numbers"
             )
     return warnings

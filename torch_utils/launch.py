@@ -120,6 +120,7 @@ def _join(
 ) -> None:
     """What a child of `launch` does; `rendezvous` is a file where all meet."""
     console.behave(**manner._asdict())
+    console.hush_dependencies()
     if world.device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(torch.get_num_threads() // world.size, 1))
     with StopSignals().caught() as stop, joined(world.size, world.device, f"file://{rendezvous}"):

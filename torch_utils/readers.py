@@ -41,6 +41,14 @@ def lost_reader_named(work: Callable[[], T]) -> T:
     )
 
 
+class Loader(DataLoader):
+    """Without torch's advice to start no more processes than there are processors: they wait for disks, too, and how
+    many there are is the user's word (--workers)."""
+
+    def check_worker_number_rationality(self) -> None:
+        pass
+
+
 class _Made(Dataset, Generic[T]):
     """Item i is what `make` makes of i; the user's mistake comes as a value, because DataLoader would wrap an exception
     in a traceback of many lines."""
@@ -71,7 +79,7 @@ def made_in_order(
     pinned: tensors come in memory that a GPU can read. Raises UserError as `make` does.
     """
     options = loader_options(min(workers, count), prefetch)
-    loader = DataLoader(_Made(make, count), batch_size=None, collate_fn=_as_it_is, pin_memory=pinned, **options)
+    loader = Loader(_Made(make, count), batch_size=None, collate_fn=_as_it_is, pin_memory=pinned, **options)
     for item in loader:
         if isinstance(item, UserError):
             raise UserError(str(item))

@@ -4,11 +4,11 @@ from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from torch_utils.feature_file import FeatureSet
 from torch_utils.image_tree import PairedTree
-from torch_utils.readers import loader_options
+from torch_utils.readers import Loader, loader_options
 from torch_utils.spectra import SPECTRA
 from torch_utils.streams import stream
 
@@ -83,6 +83,6 @@ def endless_batches(
     yield from _loader(dataset, batch, EndlessSampler(len(dataset), seed, rank, world_size, start), workers)
 
 
-def _loader(dataset: PairedFaces, batch: int, sampler: Iterable[int], workers: int) -> DataLoader:
+def _loader(dataset: PairedFaces, batch: int, sampler: Iterable[int], workers: int) -> Loader:
     options = loader_options(workers, prefetch=2)
-    return DataLoader(dataset, batch, sampler=sampler, persistent_workers=workers > 0, **options)
+    return Loader(dataset, batch, sampler=sampler, persistent_workers=workers > 0, **options)
