@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from arcface.weights import ONNX, load_recognition, save_recognition
+from dnnlib import console
 from dnnlib.cli import Command
 from dnnlib.errors import UserError
 from training.snapshots import load_generator, save_generator
@@ -61,7 +62,8 @@ def main(kind: str, source: str, dest: str) -> None:
     if not Path(dest).parent.is_dir():
         raise UserError(f"DEST: {Path(dest).parent}: no such folder; make it first")
     KINDS[kind](source, dest)
-    click.echo(f"{dest}: {Path(dest).stat().st_size / 1e6:.1f} MB")
+    size = Path(dest).stat().st_size
+    console.result({"path": dest, "bytes": size}, f"{dest}: {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What holds for every script: help and mistakes without waiting for torch."""
+"""What holds for every script: help and mistakes without waiting for torch, and one way to say something."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,17 @@ def test_help_loads_nothing_heavy(line: tuple[str, ...]) -> None:
 def test_a_mistake_is_told_without_loading_anything_heavy(line: tuple[str, ...]) -> None:
     _, ended = called(*line, "--no-such-option")
     assert ended == "2"
+
+
+def speakers(path: Path) -> list[str]:
+    """Calls that print by other ways than dnnlib.console."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [name for name in calls if name in ("print", "click.echo", "click.secho", "tqdm.write")]
+
+
+def test_all_is_said_through_the_console() -> None:
+    """Which knows of --quiet and --json, and what goes to stdout."""
+    rooms = ("commands", "torch_utils", "training", "arcface", "metrics", "example_faces", "generation", "reproduction")
+    files = [*ROOT.glob("*.py"), *(path for room in rooms for path in (ROOT / room).rglob("*.py"))]
+    assert len(files) > 100 and not {str(path.relative_to(ROOT)): found for path in files if (found := speakers(path))}

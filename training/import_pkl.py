@@ -19,6 +19,7 @@ from typing import Any
 import click
 import torch
 
+from dnnlib import console
 from dnnlib.cli import Command
 from dnnlib.errors import UserError
 from dnnlib.files import StrPath
@@ -316,8 +317,8 @@ def main(source: str, target: str) -> None:
     generator, lines = import_generator(source, "FILE.pkl")
     save_generator(target, generator, generator.metadata)
     for line in lines:
-        click.echo(line)
-    click.echo(f"Written: {target}")
+        console.tell(line)
+    console.result({"path": target}, f"Written: {target}")
 
 
 if __name__ == "__main__":

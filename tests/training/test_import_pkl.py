@@ -138,7 +138,7 @@ def test_the_command_converts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     path = released.save(tmp_path / "x.pkl", G_ema=released.generator(heads={"torgb": 3}))
     with pytest.raises(SystemExit) as ended:
         main([str(path), str(tmp_path / "y.safetensors")])
-    assert ended.value.code == 0 and "luminance" in capsys.readouterr().out
+    assert ended.value.code == 0 and "luminance" in capsys.readouterr().err
     first, second = load_generator(path), load_generator(tmp_path / "y.safetensors")
     assert first.metadata == second.metadata
     for name, image in first(*latents()).items():

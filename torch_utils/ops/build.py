@@ -373,7 +373,9 @@ def main(arch: str | None) -> None:
         ensure(build, again=True)
     except BuildError as error:
         raise UserError(f"CUDA kernels: {error}") from error
-    click.echo(f"CUDA kernels for {build.arch}: built in {time.perf_counter() - began:.0f} s, {build.library}")
+    seconds = time.perf_counter() - began
+    value = {"arch": build.arch, "seconds": seconds, "library": str(build.library)}
+    console.result(value, f"CUDA kernels for {build.arch}: built in {seconds:.0f} s, {build.library}")
 
 
 if __name__ == "__main__":

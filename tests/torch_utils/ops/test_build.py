@@ -284,7 +284,7 @@ def test_a_failure_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert kernels.together(lambda: make_or_fail(False)) is MODULE
     assert kernels.together(lambda: make_or_fail(True)) is None
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("CUDA kernels: nvcc is missing on rank 0; the PyTorch reference serves")
+    assert line.startswith("Warning: CUDA kernels: nvcc is missing on rank 0; the PyTorch reference serves")
     assert "python -m torch_utils.ops.build" in line
 
 
