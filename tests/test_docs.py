@@ -22,14 +22,15 @@ SCRIPTS = {
 }
 # Pages that speak of other programs' options too (docker, Slurm): there, only what follows a script of ours counts.
 OF_OTHERS = ("container.md", "distributed.md", "windows.md")
-ELSEWHERE = {"--json", "--arch", "--no-deps", "--check"}  # options of python -m bench.NAME, pip and ruff
+ELSEWHERE = {"--arch", "--no-deps", "--check"}  # options of python -m bench.NAME, pip and ruff
 
 
 def options_of(command: click.Command) -> set[str]:
     """Of a command and all below it."""
-    own = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    params = command.get_params(click.Context(command))  # those that all commands share, too
+    own = {name for parameter in params for name in (*parameter.opts, *parameter.secondary_opts)}
     below = command.commands.values() if isinstance(command, click.Group) else ()
-    return own.union({"--help"}, *map(options_of, below))
+    return own.union(*map(options_of, below))
 
 
 def code_of(text: str) -> tuple[list[str], list[str]]:
@@ -101,6 +102,11 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert list(wrong_options(text, page.name in OF_OTHERS)) == []
     assert list(missing_files(text)) == []
     assert list(broken_links(page)) == []
+
+
+def test_every_page_is_named_by_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in PAGES if path.parent.name == "docs" and f"docs/{path.name}" not in readme] == []
 
 
 def test_what_is_not_there_is_found(tmp_path: Path) -> None:
