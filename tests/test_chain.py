@@ -10,7 +10,7 @@ import click
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import dataset_tool
 import filter
@@ -25,10 +25,10 @@ from torch_utils.image_tree import ImageTree
 from training.snapshots import load_generator, load_state
 
 
-def run(command: click.Command, *arguments: object) -> str:
+def run(command: click.Command, *arguments: object) -> Result:
     result = CliRunner().invoke(command, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output + repr(result.exception)
-    return result.stdout
+    return result
 
 
 def refused(command: click.Command, *arguments: object) -> str:
@@ -119,11 +119,11 @@ def test_the_manifests_similarities_are_those_of_the_pictures(chain: dict[str, A
 def test_a_second_run_says_that_all_is_done(chain: dict[str, Any]) -> None:
     before = (chain["root"] / "out/manifest.jsonl").read_bytes()
     again = run(generate_dataset.main, *chain["generation"], "--outdir", chain["root"] / "out")
-    assert "done" in again.lower() or "nothing to do" in again.lower()
+    assert "All is done already" in again.stderr
     assert (chain["root"] / "out/manifest.jsonl").read_bytes() == before
-    assert "Nothing to do" in run(train.main, *chain["training"], "--kimg", 0.04, "--resume", "latest")
+    assert "Nothing to do" in run(train.main, *chain["training"], "--kimg", 0.04, "--resume", "latest").stderr
     features = run(dataset_tool.main, "features", "--data", chain["people"], "--rec-model", chain["model"])
-    assert "Nothing to do" in features
+    assert "Nothing to do" in features.stdout
 
 
 def test_training_goes_on_in_its_folder(chain: dict[str, Any]) -> None:
@@ -142,12 +142,12 @@ def test_metrics_choose_the_best_network_and_change_nothing(
     training, runs = list(chain["training"]), tmp_path / "runs"
     training[training.index(chain["runs"])] = runs
     measured = (*training, "--rec-model", chain["model"], "--metrics", "fd_arcface,fd_arcface8", "--resume", "latest")
-    first = run(train.main, *measured, "--kimg", 0.02)
+    first = run(train.main, *measured, "--kimg", 0.02).stderr
     assert first.count("cache miss") == 2 and "Warning: fd_arcface8: 32 real and 8 drawn pictures" in first
     folder = next(runs.iterdir())
     with (folder / "metrics.jsonl").open("a") as file:  # as if a later state had been there
         file.write(json.dumps({"metric": "fd_arcface", "images_seen": 30}) + "\n")
-    assert run(train.main, *measured, "--kimg", 0.04).count("cache hit") == 2
+    assert run(train.main, *measured, "--kimg", 0.04).stderr.count("cache hit") == 2
     ours, theirs = load_state(folder / "training-state-000000.pt"), load_state(chain["state"])
     assert ours["counters"]["images_seen"] == theirs["counters"]["images_seen"] == 40
     for name in ("generator", "generator_ema", "discriminator_nir"):
@@ -165,10 +165,10 @@ def test_metrics_choose_the_best_network_and_change_nothing(
 
 
 def test_dry_run_prints_the_configuration_and_makes_nothing(chain: dict[str, Any], tmp_path: Path) -> None:
-    text = run(train.main, "--data", chain["people"], "--outdir", tmp_path / "runs", "--cfg", "biface256", "--dry-run")
-    assert json.loads(text)["gamma"] == 1 and not (tmp_path / "runs").exists()
+    plan = run(train.main, "--data", chain["people"], "--outdir", tmp_path / "runs", "--cfg", "biface256", "--dry-run")
+    assert json.loads(plan.stdout)["gamma"] == 1 and not (tmp_path / "runs").exists()
     dry = ("--data", chain["people"], "--outdir", tmp_path / "runs", "--cfg", "tiny32", "--dry-run")
-    assert json.loads(run(train.main, *dry, "--device", "cuda:7"))["precision"] == "fp16"
+    assert json.loads(run(train.main, *dry, "--device", "cuda:7").stdout)["precision"] == "fp16"
     assert "--device: nonsense: " in refused(train.main, *dry, "--device", "nonsense")
     assert "--gpus: 0 " in refused(train.main, *dry, "--gpus", 0)
     assert "--resume: nowhere.pt: no such file" in refused(train.main, *dry, "--resume", "nowhere.pt")
