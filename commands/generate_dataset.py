@@ -15,11 +15,7 @@ from dnnlib.errors import UserError
 from dnnlib.files import FolderLock, read_json
 from generation import inputs, networks, pipeline, storage, writers
 from generation.candidates import CandidateMaker
-from generation.choices import (
-    FEWEST_SLOTS,
-    NO_DETECTOR,
-    SLOTS_PER_IDENTITY,
-)
+from generation.choices import FEWEST_SLOTS, NO_DETECTOR, SLOTS_PER_IDENTITY
 from generation.encoding import Encoder, default_workers
 from generation.identity_sampling import build_sampler
 from generation.networks import detector_of, embedder_of, renderer_of

@@ -33,13 +33,7 @@ from torch_utils.ops import kernels
 from torch_utils.pair_check import check_features, check_pairs
 from torch_utils.readers import lost_reader_named
 from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
-from training.config import (
-    DatasetFacts,
-    TrainingConfig,
-    TrainingOptions,
-    build_training_config,
-    notices,
-)
+from training.config import DatasetFacts, TrainingConfig, TrainingOptions, build_training_config, notices
 from training.dataset import PairedFaces
 from training.draw import Drawings
 from training.estimate import estimate

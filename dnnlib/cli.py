@@ -17,8 +17,8 @@ from dnnlib.errors import SharedUserError, UserError
 from dnnlib.version import VERSION
 
 EXIT_USER_ERROR = 2
-COMPLETE_VARIABLE = "_ARCBIFACEGAN_COMPLETE"  # how a shell asks what may follow: dnnlib.completion
 EXIT_INTERRUPTED = 130
+COMPLETE_VARIABLE = "_ARCBIFACEGAN_COMPLETE"  # how a shell asks what may follow: dnnlib.completion
 LONGEST_LINE = 2000
 LINGER_SECONDS = 2.0  # a launcher ends all processes as soon as one leaves: the one that tells comes first
 

@@ -59,11 +59,8 @@ class Terminal(io.StringIO):
 def test_results_on_stdout_and_all_else_on_stderr() -> None:
     found = CliRunner().invoke(command, GIVEN)
     assert found.stdout == "in words\n"
-    assert (
-        found.stderr.count("on the way\n") == 3
-        and "work: 100%" in found.stderr
-        and "Warning: doubtful\n" in found.stderr
-    )
+    assert found.stderr.count("on the way\n") == 3 and "work: 100%" in found.stderr
+    assert "Warning: doubtful\n" in found.stderr
 
 
 def test_quiet_leaves_results_and_warnings() -> None:
