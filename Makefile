@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+RUN    := $(BIN)/python
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-cache-dir install -q
 
 export XDG_CACHE_HOME       := $(CURDIR)/$(VENV)/cache
@@ -14,7 +15,7 @@ export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/cache/torch_extensions
 DEMO_TRAINING   := --kimg 10 --tick 1 --snap 5 --fmaps 0.03125 --lr 0.007 --gamma 0.3
 DEMO_GENERATION := --ids 12 --samples-per-id 6 --identities real-like --noise-mode none
 
-.PHONY: demo reproduce test lint bench clean
+.PHONY: demo demo-train reproduce test lint bench clean
 
 $(VENV)/.run: requirements.txt requirements-weights.txt
 	@echo "Installing what the framework runs on into $(VENV) (about a minute)"
@@ -27,13 +28,16 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
+# People who do not exist, by the pretrained models: a run that was stopped goes on.
+demo: $(VENV)/.run
+	@$(RUN) generate_dataset.py --outdir out/demo --ids 24 --samples-per-id 8
+
 # The whole chain from nothing, at 32x32: a recognition model of its own, a generator trained for a few minutes, a
 # filtered dataset. Every command goes on where it was stopped.
 WORK := out/demo-work
-RUN  := $(BIN)/python
 SNAP  = $$(ls -t $(WORK)/runs/*/network-snapshot-*.safetensors | head -n 1)
 
-demo: $(VENV)/.run
+demo-train: $(VENV)/.run
 	@mkdir -p $(WORK)
 	@echo "1/7  Rendering 240 people to learn recognition from"
 	@$(RUN) dataset_tool.py example --dest $(WORK)/others --identities 240 --samples 10 --resolution 32 --first-identity 1000
@@ -53,7 +57,7 @@ demo: $(VENV)/.run
 	@echo "7/7  Generating people who do not exist, and filtering them"
 	@$(RUN) generate_dataset.py --gen-model $(SNAP) --rec-model $(WORK)/recognition/recognition.safetensors \
 	    --real-features $(WORK)/people/identity_features.safetensors --thresholds $(WORK)/thresholds.json \
-	    --outdir out/demo $(DEMO_GENERATION)
+	    --outdir out/demo-train $(DEMO_GENERATION)
 
 # The paper's experiment in miniature, within 45 minutes on two cores; goes on where it was stopped.
 reproduce: $(VENV)/.run

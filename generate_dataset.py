@@ -17,6 +17,7 @@ from generation.choices import (
     LAYOUTS,
     SLOTS_PER_IDENTITY,
 )
+from generation.pretrained import DEFAULTS, SUITED
 from generation.rule_options import MOST, rule_options
 
 MOST_ROUND = 4096  # a round is in memory as a whole
@@ -25,15 +26,15 @@ MOST_ROUND = 4096  # a round is in memory as a whole
 @click.command(cls=Command)
 @option(
     "--gen-model",
-    required=True,
     metavar="FILE",
-    help="Trained generator: a network-snapshot-*.safetensors of train.py, or a released .pkl of ArcBiFaceGAN.",
+    help="Trained generator: a network-snapshot-*.safetensors of train.py, or a released .pkl of ArcBiFaceGAN. "
+    " [default: pretrained/generator.safetensors, with all that belongs to it]",
 )
 @option(
     "--rec-model",
-    required=True,
     metavar="FILE",
-    help="Recognition model that the filter sees with (.safetensors or .pth).",
+    help="Recognition model that the filter sees with (.safetensors or .pth). "
+    " [default: pretrained/recognition.safetensors, where --gen-model is not given either]",
 )
 @option("--rec-arch", metavar="NAME", help="Its architecture, where the weights' shapes leave it open.")
 @option(
@@ -61,8 +62,8 @@ MOST_ROUND = 4096  # a round is in memory as a whole
 @option(
     "--truncation",
     type=click.FloatRange(0, 2),
-    default=0.7,
-    help="Truncation psi: less gives more typical and more alike faces.",
+    help="Truncation psi: less gives more typical and more alike faces.  "
+    f"[default: {DEFAULTS['truncation']:g}; {SUITED['truncation']:g} with the pretrained models]",
 )
 @option(
     "--noise-mode",
@@ -79,11 +80,10 @@ MOST_ROUND = 4096  # a round is in memory as a whole
 @option(
     "--identities",
     metavar=f"{'|'.join(KINDS)}|FILE",
-    default="random",
     help="Where identity features come from: random directions (the paper's way), directions that are pushed apart "
     "within the real features' distribution, a Gaussian like the real features, or a file of your own "
     "(.safetensors, ArcBiFaceGAN's .json, or a .npy of rows), of which row i is slot i, at the length that the "
-    "generator knows.",
+    f"generator knows.  [default: {DEFAULTS['identities']}; {SUITED['identities']} with the pretrained models]",
 )
 @option(
     "--detector",

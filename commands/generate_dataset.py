@@ -22,6 +22,7 @@ from generation.networks import detector_of, embedder_of, renderer_of
 from generation.parts import Parts
 from generation.pilot import Pilot, in_words
 from generation.presets import RuleOptions, build_rules, tries
+from generation.pretrained import settled
 from generation.real_people import RealPeople
 from generation.records import Plan
 from generation.references import Stopped
@@ -37,6 +38,7 @@ from torch_utils.stop_signals import EXIT_REQUEUE, StopSignals
 
 def run(gpus: int | None, **options: Any) -> None:
     """Generates a dataset, or with dry_run tells what would be."""
+    options = settled(options)
     if options["dry_run"]:
         place, size = launchers_place()
         if place == 0:
