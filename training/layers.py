@@ -34,8 +34,9 @@ class FullyConnected(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = activation
-        self.weight = nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full([out_features], bias_init / lr_multiplier)) if bias else None
+        # In place: on the meta device the same out of place imports PyTorch's compiler, seconds for nothing.
+        self.weight = nn.Parameter(torch.randn([out_features, in_features]).div_(lr_multiplier))
+        self.bias = nn.Parameter(torch.zeros([out_features]).add_(bias_init / lr_multiplier)) if bias else None
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier
 

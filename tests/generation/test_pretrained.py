@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -48,3 +50,12 @@ def test_the_shipped_files_belong_together_and_are_small():
     files = [path for path in FOLDER.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 30e6
     assert {"README.md", GENERATOR.name, RECOGNITION.name, FEATURES.name, THRESHOLDS.name} <= {f.name for f in files}
+
+
+def test_reading_the_generator_imports_no_compiler_of_pytorch():
+    code = (
+        "import sys; from generation.pretrained import GENERATOR; from training.snapshots import load_generator; "
+        "load_generator(str(GENERATOR), 'cpu'); print('torch._dynamo' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=FOLDER.parent)
+    assert result.stdout == "False\n", result.stderr

@@ -13,9 +13,9 @@ Padding = Sequence[int]  # [left, right, top, bottom], counted after upsampling;
 
 def setup_filter(taps: Sequence[float]) -> torch.Tensor:
     """Taps of a separable filter -> float32 [taps, taps], summing to one."""
-    line = torch.tensor(taps, dtype=torch.float32)
-    square = torch.outer(line, line)
-    return square / square.sum()
+    total = sum(taps) ** 2
+    # Without tensors: on the meta device their arithmetic would import PyTorch's compiler, seconds for nothing.
+    return torch.tensor([[a * b / total for b in taps] for a in taps], dtype=torch.float32)
 
 
 def upfirdn2d(
