@@ -29,7 +29,7 @@ def main() -> None:
 @option("--resolution", default=64, help="Side of the pictures, 16 to 1024 pixels.")
 @option("--seed", default=0, help="Seed; the same seed gives the same bytes.")
 @option("--first-identity", default=0, help="Number of the first person: other numbers are other people.")
-@option("--workers", default=2, help="Rendering processes.")
+@option("--workers", default=2, type=click.IntRange(0), help="Rendering processes.")
 @option(
     "--pairs",
     type=int,
@@ -194,6 +194,7 @@ def show_features(found: FeatureSet, path: Path, text: str) -> None:
 def check(data: str, features: str | None) -> None:
     """Read every picture and feature of a dataset, and name the first fault."""
     tree = PairedTree(data)
+    tree.description()  # refuses one that is broken
     summary = check_pairs(tree, progress(tree.names, desc="check", unit="pair"))
     size = f"{summary.resolution}x{summary.resolution}"
     console.result(summary._asdict(), f"{summary.pairs} pairs of {summary.identities} people at {size}, all sound")

@@ -34,6 +34,8 @@ gpus() {
 [ $# -gt 0 ] || fail "a command is missing: ./docker_run.sh python train.py --help"
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 absolute "$checkout" checkout
+case $1 in -*) fail "$1: the command comes first; settings are variables, such as GPUS=all" ;; esac
+[ -n "${XDG_CACHE_HOME:-${HOME:-}}" ] || fail "HOME: is not set; XDG_CACHE_HOME=/some/folder would do, too"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/arcbifacegan-container # the home within, kept from one run to the next
 image=${IMAGE:-arcbifacegan}
 
@@ -43,7 +45,9 @@ if [ -t 0 ] && [ -t 1 ]; then run+=(--tty); fi
 GPUS=${GPUS:-$(gpus)}
 case $GPUS in
     none) ;;
-    *,*) run+=(--gpus "\"$GPUS\"") ;; # docker reads commas as its own, unless quoted
+    device=*) run+=(--gpus "\"$GPUS\"") ;; # docker reads commas as its own, unless quoted
+    all) run+=(--gpus all) ;;
+    '' | 0* | *[!0-9]*) fail "GPUS: $GPUS: all, a number of them, none, or device=0,3 for some of them is needed" ;;
     *) run+=(--gpus "$GPUS") ;;
 esac
 run+=(--user "${RUN_AS:-$(id -u):$(id -g)}" --shm-size "${SHM_SIZE:-8g}" --workdir /workspace)

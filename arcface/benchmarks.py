@@ -13,7 +13,7 @@ import numpy as np
 
 from arcface.alignment import Template, template_of
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_write_bytes
+from dnnlib.files import StrPath, atomic_write_bytes, require_file
 from torch_utils.description import read_description
 from torch_utils.image_tree import MAX_FILE_BYTES, ImageTree, decode_image
 from torch_utils.inert_pickle import Record, read
@@ -50,6 +50,7 @@ def find_benchmarks(folder: StrPath, option: str = "--benchmarks") -> list[Bench
     """
     place = Path(folder)
     if place.is_file():
+        require_file(place, f"{option}: {place}", "a .bin file or a list such as pairs.txt would be right")
         return [open_benchmark(place, option)]
     files = sorted({file for pattern in ("*.bin", *PAIR_LISTS) for file in place.glob(pattern) if file.is_file()})
     if not files:

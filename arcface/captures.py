@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath
+from dnnlib.files import StrPath, require_file
 from torch_utils.image_tree import ImageTree
 
 NO_PARTNER = "no partner"
@@ -221,6 +221,7 @@ def read_pairs(path: StrPath, vis: ImageTree, nir: ImageTree, option: str = "--p
     Names are relative to the trees. Without samples, the pairs of a person are counted. Raises UserError that names
     the line.
     """
+    require_file(path, f"{option}: {path}", "a CSV file with the columns vis, nir, identity is needed")
     try:
         if Path(path).stat().st_size > MAX_CSV_BYTES:
             raise UserError(f"{option}: {path}: larger than a list of pairs can be")

@@ -345,7 +345,8 @@ def _weight_files(path: StrPath | None) -> Iterator[tuple[str, bytes]]:
         else:
             contents = [(folder / name).read_bytes() for name in names]
     except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{option}: {folder}: does not hold {', '.join(names)} ({error}); {advice}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{option}: {folder}: does not hold {', '.join(names)} ({reason}); {advice}") from error
     for name, data in zip(names, contents, strict=True):
         yield f"{option}: {folder / name}", data
 

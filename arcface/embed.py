@@ -18,7 +18,7 @@ import torch
 from arcface.alignment import Template, frame_between, template_of
 from arcface.preprocess import Frame, normalise, resize
 from arcface.weights import RecognitionModel
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, option_named
 from dnnlib.progress import progress
 from torch_utils.feature_file import FeatureSet
 from torch_utils.image_tree import PairedTree
@@ -210,7 +210,8 @@ def embed_dataset(
         raise UserError(f"--mode: {mode!r}; all or one")
     source = TreePictures(tree.trees[spectrum], spectrum, by_folder=False)
     alignment = template_of(tree.description())
-    features = embed_source(model, source, batch_size, workers, show_progress=show_progress, alignment=alignment)
+    with option_named(tree.option, tree.root):
+        features = embed_source(model, source, batch_size, workers, show_progress=show_progress, alignment=alignment)
     chosen = list(range(len(tree))) if mode == "all" else most_typical(features, tree.identities)
     names = [tree.names[index] for index in chosen]
     return FeatureSet(features[chosen], names, model=model.fingerprint, mode=mode, spectrum=spectrum)

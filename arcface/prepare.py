@@ -36,7 +36,14 @@ from dnnlib.files import (
 from dnnlib.progress import progress
 from dnnlib.workers import map_in_order
 from torch_utils.description import DESCRIPTION, describe
-from torch_utils.image_tree import CAPTURES, ImageTree, content_digest, encode_png, exif_orientation
+from torch_utils.image_tree import (
+    CAPTURES,
+    ImageTree,
+    content_digest,
+    encode_png,
+    exif_orientation,
+    refuse_among_pictures,
+)
 from torch_utils.packing import write_zip
 from torch_utils.spectra import SPECTRA
 
@@ -274,6 +281,7 @@ def prepare(
     failures_file = target.with_suffix(f".{FAILURES}") if zipped else folder / FAILURES
     if zipped and target.exists():
         raise UserError(f"--dest: {target}: exists already; remove it, or name another")
+    refuse_among_pictures(folder, "--dest")
     make_folder(folder.parent, "--dest")
     claim_folder(folder, MARKER, parameters, "a prepared dataset")
     lock = FolderLock()

@@ -123,7 +123,7 @@ def build_config(
     _check_ranges(given)
     batch = given.get("batch", DEFAULTS.batch)
     if facts.pictures < batch:
-        raise UserError(f"--batch: {batch}, but there are only {facts.pictures} pictures to train on")
+        raise UserError(f"--batch: {batch}, but there are only {facts.pictures} pictures to train on; as many at most")
     if batch % gpus or (batch // gpus < 2):
         raise UserError(f"--batch: {batch} pictures do not divide among {gpus} processes, two or more for each")
     per_epoch = facts.pictures // batch

@@ -22,6 +22,7 @@ from dnnlib.files import (
     read_json,
     read_lines,
 )
+from torch_utils.image_tree import refuse_among_pictures
 
 MODEL_FILE = "recognition.safetensors"
 METRICS_FILE = "metrics.jsonl"
@@ -43,6 +44,7 @@ def check_run(config: RecognitionConfig, outdir: Path, overwrite: bool = False) 
     overwrite: the first does not matter.
     """
     check_folder(outdir, "--outdir")
+    refuse_among_pictures(outdir, "--outdir")
     if not (outdir / CONFIG_FILE).exists():
         return
     before = _read_config(outdir)
@@ -76,6 +78,7 @@ def check_test(outdir: Path, overwrite: bool) -> None:
     """Raises UserError where a test without training cannot have its folder: it holds a run, or is none, or holds
     another test's results that are not to be overwritten."""
     check_folder(outdir, "--outdir")
+    refuse_among_pictures(outdir, "--outdir")
     if (outdir / CONFIG_FILE).exists():
         raise UserError(f"--outdir: {outdir} holds a run; choose another folder for a test without training")
     if (outdir / METRICS_FILE).exists() and not overwrite:

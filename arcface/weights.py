@@ -29,7 +29,7 @@ from arcface.choices import ARCHITECTURES, FULL_INPUT_SIZE
 from arcface.preprocess import protocol
 from arcface.weights_onnx import load_onnx
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_write_bytes
+from dnnlib.files import StrPath, atomic_write_bytes, require_file
 
 HEADER = "arcbiface_recognition"  # the only metadata key: the order of several would vary from write to write
 COLOR_ORDERS = ("RGB", "BGR")
@@ -97,8 +97,7 @@ def load_recognition(
         UserError: no such file, truncated, not a state dict, unknown or wrong architecture.
     """
     where = f"{option}: {path}"
-    if not Path(path).is_file():
-        raise UserError(f"{where}: no such file; a recognition model (.pth, .safetensors or .onnx) is needed")
+    require_file(path, where, "a recognition model (.pth, .safetensors or .onnx) is needed")
     if arch is not None and arch not in ARCHITECTURES:
         raise UserError(f"--rec-arch: unknown architecture {arch!r}; known are {', '.join(ARCHITECTURES)}")
     suffix = Path(path).suffix.lower()
@@ -167,7 +166,8 @@ def read_checkpoint(data: bytes, where: str) -> Any:
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"{where}: refused: not a file of weights only, or no PyTorch file at all") from error
+        advice = "torch.save(model.state_dict(), FILE) writes weights alone"
+        raise UserError(f"{where}: refused: not a file of weights only, or no PyTorch file at all; {advice}") from error
     except BROKEN_CHECKPOINT as error:
         raise UserError(f"{where}: truncated or not a PyTorch file; fetch or copy it again") from error
 
@@ -184,7 +184,9 @@ def _read_safetensors(path: StrPath, where: str) -> tuple[dict[str, torch.Tensor
     except (SafetensorError, OSError) as error:
         raise UserError(f"{where}: truncated or not a safetensors file ({error})") from error
     if HEADER not in metadata:
-        raise UserError(f"{where}: not a recognition model of ours (no header '{HEADER}')")
+        raise UserError(
+            f"{where}: a safetensors file, but not a recognition model's; train_recognition.py writes those"
+        )
     return state, _read_header(metadata[HEADER], where)
 
 

@@ -17,7 +17,7 @@ from arcface.embed import default_workers
 from arcface.weights import load_recognition
 from dnnlib import console
 from dnnlib.cli import refuse_others
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, option_named
 from dnnlib.files import append_lines, check_place, read_lines, sha256_file
 from generation import networks
 from generation.measuring import ARCFACE, Instruments, network_side
@@ -241,7 +241,8 @@ def recorded(
 ) -> dict[str, list[dict[str, Any]]]:
     """By metric its latest lines in `out`, of the same pictures, settings and detectors. Some figures have no value
     for some pictures, so any line says that the metric was measured."""
-    lines = read_lines(out) if out.exists() else []
+    with option_named("--out", out):
+        lines = read_lines(out) if out.exists() else []
     found = {}
     for metric in metrics:
         wanted = {**same, **looked_with(metric, observers)}

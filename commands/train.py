@@ -12,7 +12,7 @@ from arcface.alignment import sight, template_of
 from arcface.weights import load_recognition
 from dnnlib import console
 from dnnlib.errors import UserError
-from dnnlib.files import FolderLock
+from dnnlib.files import FolderLock, check_folder
 from dnnlib.logger import log_to
 from dnnlib.progress import progress
 from generation.measuring import Instruments, network_side
@@ -26,7 +26,7 @@ from metrics.registry import NONE, parse_metrics
 from torch_utils import distributed
 from torch_utils.backend import set_backend
 from torch_utils.feature_file import FILE_NAME, FeatureSet, load_features, refuse_other_model
-from torch_utils.image_tree import PairedTree
+from torch_utils.image_tree import PairedTree, refuse_among_pictures
 from torch_utils.launch import find_world, launch, launchers_place
 from torch_utils.memory import keep_freed_memory
 from torch_utils.ops import kernels
@@ -38,7 +38,7 @@ from training.dataset import PairedFaces
 from training.draw import Drawings
 from training.estimate import estimate
 from training.run_folder import latest_state, open_run_folder, refuse_other_features
-from training.snapshots import load_generator, load_state
+from training.snapshots import check_state, load_generator, load_state
 from training.trainer import Trainer
 from training.training_loop import train
 from training.transfer import check_weights, read_weights, transfer
@@ -94,9 +94,12 @@ def prepare(
     chosen = parse_metrics(wanted)
     if not rest["cond"]:
         refuse_conditions(chosen)
+    if rec_model is None and rec_arch is not None:
+        raise UserError("--rec-arch: says what --rec-model is, and there is none")
+    check_folder(outdir, "--outdir")
+    refuse_among_pictures(outdir, "--outdir")
     tree = PairedTree(data)
-    with progress(tree.names, desc="check", unit="pair") as names:
-        summary = check_pairs(tree, names)
+    first = check_pairs(tree, tree.names[:1])  # what it tells of all; they are read when everything else is right
     path = Path(features) if features else Path(data) / FILE_NAME
     feature_set = load_features(path)
     check_features(feature_set, tree)
@@ -105,7 +108,7 @@ def prepare(
         model = load_recognition(rec_model, arch=rec_arch)
         refuse_other_model(feature_set, f"--features: {path}", model.fingerprint, rec_model)
         seen = sight(alignment, model.alignment)
-    facts = DatasetFacts(summary.resolution, summary.pairs, feature_set.features.shape[1])
+    facts = DatasetFacts(first.resolution, first.pairs, feature_set.features.shape[1])
     options = TrainingOptions(gpus=gpus, resume=resume, cuda=_on_gpu(device, dry_run), **rest)
     config = build_training_config(options, facts)
     instruments = Instruments(rec_model, rec_arch, alignment, config.batch_gpu, detector, resize)
@@ -115,6 +118,8 @@ def prepare(
     if metrics is None and not chosen:
         notes.append("No metrics and no best network: --rec-model or --detector would bring what measures")
     state = latest_state(outdir) if resume == "latest" else Path(resume) if resume else None
+    if state is not None:
+        check_state(state)
     if state is not None and options.cond:
         refuse_other_features(state, feature_set.model, f"--features: {path}")
     if state is not None and config.init_from is not None:
@@ -123,6 +128,8 @@ def prepare(
         check_weights(read_weights(config.init_from), config)
     elif state is None and config.freeze_layers:
         raise UserError(f"--freezed: {outdir} holds no training state to go on from; --init-from would bring weights")
+    with progress(tree.names, desc="check", unit="pair") as names:
+        check_pairs(tree, names)
     if dry_run:
         if state is not None:
             load_state(state)

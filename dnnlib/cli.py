@@ -44,16 +44,16 @@ def listed(*names: str) -> Callable[[click.Context, click.Parameter, str], list[
 class _Option(click.Option):
     """An option whose help lists the hyphened names only: the aliases work, but would double every line.
 
-    An empty text, as an unset variable of a shell script gives, is refused rather than taken for the default, and so is
-    NaN.
+    An empty text, as an unset variable of a shell script gives, is refused rather than taken for the default, so are
+    NaN and infinity.
     """
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         if value == "" or (isinstance(value, (list, tuple)) and "" in value):  # one of several
             raise UserError(f"{self.opts[0]}: the value is empty; give one, or leave the option out")
         found = super().process_value(ctx, value)
-        if isinstance(found, float) and math.isnan(found):  # which passes every test for a range
-            raise UserError(f"{self.opts[0]}: {value} is no number; one is needed")
+        if isinstance(found, float) and not math.isfinite(found):  # NaN passes every test for a range
+            raise UserError(f"{self.opts[0]}: {value} is no finite number; one is needed")
         return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -186,6 +186,8 @@ class Command(_Base):
         except click.MissingParameter as error:
             found, _, _ = self.make_parser(ctx).parse_args(given)
             missing = [param.opts[0] for param in self.get_params(ctx) if param.required and param.name not in found]
+            if not missing and error.param is not None:  # an argument: the parser names those that are not there, too
+                missing = [error.param.make_metavar(ctx)]
             raise click.UsageError(f"{', '.join(missing)}: needed", ctx) from error
 
 

@@ -18,6 +18,12 @@ from dnnlib.errors import UserError
 StrPath = str | os.PathLike[str]
 LOCK = ".lock"  # of a folder in which somebody works
 MOST_JSON = 1 << 30  # bytes that are read into memory
+WEB_PAGE = "is a web page that a server sent instead of the file; fetch it again, by hand if it asks for a login"
+STAND_INS = {  # how files begin that came in place of the right one, and what is to be said of them
+    b"<!doctype": WEB_PAGE,
+    b"<html": WEB_PAGE,
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file itself; `git lfs pull` brings it",
+}
 
 
 @contextlib.contextmanager
@@ -57,6 +63,26 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_file(path: StrPath, where: str, wanted: str) -> None:
+    """Raises UserError, starting with `where`, for what is no file that can be read, and for what came in place of one.
+
+    wanted: what would be right.
+    """
+    place = Path(path)
+    if not place.is_file():
+        raise UserError(f"{where}: {'is a folder' if place.is_dir() else 'no such file'}; {wanted}")
+    try:
+        with open(place, "rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read ({error.strerror})") from error
+    if not head:
+        raise UserError(f"{where}: is empty; {wanted}")
+    for start, words in STAND_INS.items():
+        if head.lstrip().lower().startswith(start):
+            raise UserError(f"{where}: {words}")
 
 
 def check_place(path: StrPath, option: str) -> None:
@@ -135,6 +161,7 @@ def claim_folder(folder: StrPath, marker: str, parameters: dict[str, Any], what:
     Raises:
         UserError: the folder holds anything else, or such work with other parameters.
     """
+    check_folder(folder, option)
     path = Path(folder)
     if (path / marker).is_file():
         theirs = read_json(path / marker, option)
@@ -145,7 +172,7 @@ def claim_folder(folder: StrPath, marker: str, parameters: dict[str, Any], what:
                 f"{option}: {path}: holds {what} with another {', '.join(other) or 'content'}; "
                 "name another folder or repeat its options"
             )
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    elif path.exists() and any(path.iterdir()):
         raise UserError(
             f"{option}: {path}: is not empty and holds no {what.split(' ', 1)[1]}; name a new or empty folder"
         )
@@ -195,7 +222,9 @@ def read_lines(path: StrPath) -> list[dict[str, Any]]:
         try:
             read += [json.loads(line)] if line else []
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: line {number} is not JSON ({error}); remove it to go on") from error
+            raise UserError(
+                f"{path}: line {number} is not JSON ({error}); remove that line or name another file"
+            ) from error
     return read
 
 
@@ -217,7 +246,9 @@ def read_json(path: StrPath, option: str = "file") -> Any:
     except OSError as error:
         raise UserError(f"{option}: {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{option}: {path}: not JSON ({error})") from error
+        require_file(path, f"{option}: {path}", "a file of JSON is needed")
+        reason = "no text" if isinstance(error, UnicodeDecodeError) else error
+        raise UserError(f"{option}: {path}: not JSON ({reason})") from error
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -15,7 +15,7 @@ from example_faces.camera import TEMPLATE, TEMPLATE_NAME
 from example_faces.render import MAX_RESOLUTION, MIN_RESOLUTION, map_chunks, render_pair
 from example_faces.shots import sample_shot
 from torch_utils.description import DESCRIPTION, describe
-from torch_utils.image_tree import content_digest, encode_png, split_name
+from torch_utils.image_tree import content_digest, encode_png, refuse_among_pictures, split_name
 from torch_utils.spectra import SPECTRA
 
 MARKER = "example.json"  # what the folder's pictures were rendered from
@@ -96,6 +96,7 @@ def write_dataset(
         "resolution": resolution,
         "first_identity": first_identity,
     }
+    refuse_among_pictures(root, "--dest")
     claim_folder(root, MARKER, parameters, "an example dataset")
     hashes: Hashes = []
     chunks = map_chunks(

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath
+from dnnlib.files import StrPath, require_file
 from generation.choices import KINDS
 from generation.spread import Cache, SpreadIdentities
 from torch_utils.feature_file import UNKNOWN_MODEL, FeatureSet, check_values, load_features
@@ -162,8 +162,7 @@ def load_given(path: StrPath, size: int, conditioned_on: str, option: str = "--i
     constant or not finite.
     """
     where = f"{option}: {path}"
-    if not Path(path).is_file():
-        raise UserError(f"{where}: no such file; {', '.join(KINDS)} or a file of features is needed")
+    require_file(path, where, f"{', '.join(KINDS)} or a file of features is needed")
     found = _load_array(path, where) if Path(path).suffix == ".npy" else load_features(path, option)
     if found.features.shape[1] != size:
         raise UserError(f"{where}: features of {found.features.shape[1]} numbers; the generator knows those of {size}")

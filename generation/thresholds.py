@@ -28,6 +28,7 @@ REPEAT_CEILING = 0.9999  # over this, a copy of a picture would no longer be a r
 SIMILARITY_FLOOR = 0.0  # under this, unrelated faces would count as one person
 RULES = ("unique", "same", "repeat")
 POINTS = ("error_rates", "fmr_points")
+NEEDED = ("recognition_model", "mated_mean", "mated_sd", *RULES)
 NUMBERS = (*RULES, "mated_mean", "mated_sd", "mated_scores", "nonmated_scores")
 MOST = 2**63  # scores; infinity and NaN are not below it
 
@@ -149,6 +150,9 @@ def load_thresholds(path: StrPath, option: str = "--thresholds") -> Thresholds:
     values = read_json(path, option)
     where = f"{option}: {path}"
     try:
+        missing = [name for name in NEEDED if name not in values]
+        if missing:
+            raise ValueError(f"nothing called {missing[0]!r} is in it")
         known = {name: values[name] for name in Thresholds.__dataclass_fields__ if name in values}
         for points in POINTS:
             known[points] = {name: OperatingPoint(**point) for name, point in values.get(points, {}).items()}

@@ -45,6 +45,7 @@ from generation.records import Record
 from generation.rules import KEPT
 from torch_utils.description import DESCRIPTION, describe, describe_packed
 from torch_utils.distributed import rank
+from torch_utils.image_tree import refuse_among_pictures
 from torch_utils.spectra import SPECTRA
 
 MADE_BY = "generate_dataset.py"
@@ -90,6 +91,7 @@ def inspect(outdir: StrPath, settings: dict[str, Any], overwrite: bool = False) 
     """Look at the folder and touch nothing. Raises UserError where the run may not write into it."""
     root = Path(outdir)
     where = f"--outdir: {root}"
+    refuse_among_pictures(root, "--outdir")
     if not root.exists():
         above = next(parent for parent in root.absolute().parents if parent.exists())
         if not above.is_dir() or not os.access(above, os.W_OK):

@@ -20,7 +20,7 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from dnnlib.errors import UserError
-from dnnlib.files import sha256_bytes
+from dnnlib.files import require_file, sha256_bytes
 from metrics import inception, public_files, resizing, vgg_lpips
 from metrics.choices import OWN, PYTORCH_FID
 from metrics.observers import Detector
@@ -79,8 +79,7 @@ def read_detector(named: str, option: str = OPTION) -> DetectorFile:
     where = f"{option}: {path}"
     if STATED in named and not re.fullmatch("[0-9a-fA-F]{64}", stated):
         raise UserError(f"{where}: {STATED}{stated[:80]}: 64 hex digits are needed, as sha256sum prints them")
-    if not Path(path).is_file():
-        raise UserError(f"{where}: no such file; one with an image network (.pth, .safetensors, .pt) is needed")
+    require_file(path, where, "one with an image network (.pth, .safetensors, .pt) is needed")
     if Path(path).stat().st_size > MOST_BYTES:
         raise UserError(f"{where}: more than {MOST_BYTES >> 30} GiB; no network that is known here is so large")
     try:

@@ -9,6 +9,7 @@ ppl2_wend      = 50,000, because it is no family but one name, whose 2 is none
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -205,13 +206,18 @@ def _parse(name: str, option: str) -> Metric:
                     f"{option}: {name}: needs {family.least} pictures or more; {family.example('5k')} would be right"
                 )
             return Metric(name, family, count)
-    raise UserError(f"{option}: {name}: no such metric; {NONE}, or a list of {_known()}")
+    raise UserError(f"{option}: {name}: no such metric; {_meant(name)}{NONE}, or a list of {_known()}")
+
+
+def _meant(name: str) -> str:
+    """`fid50k_full may be meant; ` of a name that is nearly one."""
+    counted = [re.sub(r"\{[NK]\}", "50k", template) for template in FAMILIES]
+    found = difflib.get_close_matches(name, [*counted, *(family.plain for family in FAMILIES.values())], 1)
+    return f"{found[0]} may be meant; " if found else ""
 
 
 def _known() -> str:
-    """fd_arcface (also with a count: fd_arcface5k), ..."""
-    known = []
-    for family in dict.fromkeys(FAMILIES.values()):
-        plain, counted = family.plain, family.example("5k")
-        known.append(plain if plain == counted else f"{plain} (with a number of drawn pictures: {counted})")
-    return ", ".join(known)
+    """fd_arcface, ... (fd_arcface5k, ...: with a number of drawn pictures)."""
+    families = [*dict.fromkeys(FAMILIES.values())]
+    counted = [one.example("5k") for one in families if one.example("5k") != one.plain]
+    return f"{', '.join(one.plain for one in families)} ({', '.join(counted)}: with a number of drawn pictures)"

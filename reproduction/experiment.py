@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from dnnlib.errors import UserError
+from metrics.detector_files import INCEPTION, read_detector
 from metrics.registry import parse_metrics
 from reproduction.stages import Arguments, Newest, Stage
 
@@ -181,6 +182,6 @@ def inception_of(named: str | None) -> str | None:
     if named is None:
         return None
     path, mark, digest = named.partition(DIGEST)
-    if not Path(path).is_file():
-        raise UserError(f"--inception: {path}: no such file")
+    if (found := read_detector(named, "--inception").holds) != INCEPTION:
+        raise UserError(f"--inception: {path}: holds {found}, and an Inception network is needed")
     return f"{Path(path).resolve()}{mark}{digest}"

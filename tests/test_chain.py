@@ -182,6 +182,19 @@ def test_mistakes_are_one_line_and_make_nothing(chain: dict[str, Any], tmp_path:
     assert "--p" in refused(train.main, *common, "--p", 0.1)
     assert "--features" in refused(train.main, *common, "--features", tmp_path / "none.safetensors")
     assert "--resume" in refused(train.main, *common, "--resume", chain["model"])
+    assert "not a training state but a network" in refused(
+        train.main, *common, "--resume", next(chain["runs"].glob("*/network-snapshot-*.safetensors"))
+    )
+    assert "--gen-model" in refused(
+        generate_dataset.main, *chain["generation"], "--gen-model", chain["state"], *common[2:]
+    )
+    inside = ("--outdir", chain["people"] / "VIS" / "x")
+    assert "lies among the pictures" in refused(train.main, *common[:2], *inside)
+    assert "lies among the pictures" in refused(generate_dataset.main, *chain["generation"], *inside)
+    assert "lies among the pictures" in refused(train_recognition.main, *common[:2], *inside, "--batch", 8)
+    assert "lies among the pictures" in refused(dataset_tool.main, "example", "--dest", inside[1])
+    assert "no finite number" in refused(train.main, *common, "--kimg", "inf")
+    assert "--rec-arch: says what --rec-model is" in refused(train.main, *common, "--rec-arch", "r50")
     assert "--data" in refused(train.main, "--data", tmp_path / "none", "--outdir", outdir)
     assert "another program" in refused(
         train_recognition.main,
@@ -197,7 +210,7 @@ def test_mistakes_are_one_line_and_make_nothing(chain: dict[str, Any], tmp_path:
     assert "--device" in refused(train.main, *common, "--device", "cuda:7")
     assert "--cfg" in refused(train.main, *common, "--cfg", "huge")
     model = ("--rec-model", chain["model"])
-    assert "no such metric" in refused(train.main, *common, *model, "--metrics", "fad50k")
+    assert "no such metric; fid50k_full may be meant" in refused(train.main, *common, "--metrics", "fid50kfull")
     assert "fid50k looks with inception-v3-2015: --detector FILE" in refused(
         train.main, *common, *model, "--metrics", "fid50k"
     )

@@ -64,3 +64,10 @@ def test_all_is_said_through_the_console() -> None:
     rooms = ("commands", "torch_utils", "training", "arcface", "metrics", "example_faces", "generation", "reproduction")
     files = [*ROOT.glob("*.py"), *(path for room in rooms for path in (ROOT / room).rglob("*.py"))]
     assert len(files) > 100 and not {str(path.relative_to(ROOT)): found for path in files if (found := speakers(path))}
+
+
+def test_an_argument_that_is_missing_is_named() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "metrics.detectors", "fetch"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 2 and ended.stderr.startswith("Error: {inception|vgg16|lpips|all}: needed")

@@ -187,3 +187,14 @@ def test_docker_gets_the_printed_command_and_its_status_is_ours(machine: Machine
     result = machine.run("python", "-c", "print('a  b')")
     assert result.returncode == 75 and result.stdout.splitlines() == words[1:]
     assert (machine.home / ".cache/arcbifacegan-container").is_dir()  # by us: docker would make it root's
+
+
+@pytest.mark.parametrize("gpus", ["two", "0", "-1", "0,1", "gpu0"])
+def test_gpus_that_docker_would_not_understand(machine: Machine, gpus: str) -> None:
+    ended = machine.run("true", GPUS=gpus)
+    assert ended.returncode == 2 and ended.stderr.startswith(f"Error: GPUS: {gpus}: ")
+
+
+def test_the_command_comes_before_its_options(machine: Machine) -> None:
+    ended = machine.run("--gpus", "all", "true")
+    assert ended.returncode == 2 and "GPUS=all" in ended.stderr

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_write_bytes
+from dnnlib.files import StrPath, atomic_write_bytes, require_file
 from torch_utils.image_tree import split_name
 from torch_utils.spectra import SPECTRA
 
@@ -21,6 +21,7 @@ FILE_NAME = "identity_features.safetensors"
 MODES = ("all", "one")
 UNKNOWN_MODEL = "unknown"
 HEADER_KEY = "identity_features"
+REMEDY = "dataset_tool.py features makes one"
 
 
 @dataclass
@@ -95,8 +96,7 @@ def save_features(path: StrPath, features: FeatureSet) -> None:
 def load_features(path: StrPath, option: str = "--features") -> FeatureSet:
     """Reads features. Raises UserError that names `option` and the file for all that is not sound."""
     where = f"{option}: {path}"
-    if not Path(path).is_file():
-        raise UserError(f"{where}: no such file; dataset_tool.py features makes one")
+    require_file(path, where, REMEDY)
     try:
         features = _load_json(path, where) if Path(path).suffix == ".json" else _load_safetensors(path, where)
     except UserError as error:  # a name that is none does not know whose it is
@@ -115,7 +115,7 @@ def _load_safetensors(path: StrPath, where: str) -> FeatureSet:
             raise ValueError(f"mode {mode!r}")
         return FeatureSet(values, names, header["recognition_model"], mode, spectrum)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{where}: not a file of identity features ({error})") from error
+        raise UserError(f"{where}: not a file of identity features ({_reason(error)}); {REMEDY}") from error
 
 
 def _load_json(path: StrPath, where: str) -> FeatureSet:
@@ -127,4 +127,8 @@ def _load_json(path: StrPath, where: str) -> FeatureSet:
             values = np.array([row for _, row in labels], dtype=np.float32)
         return FeatureSet(values, names, model=UNKNOWN_MODEL)
     except (OSError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise UserError(f"{where}: not ArcBiFaceGAN's identity_features.json ({error})") from error
+        raise UserError(f"{where}: not ArcBiFaceGAN's identity_features.json ({_reason(error)}); {REMEDY}") from error
+
+
+def _reason(error: Exception) -> str:
+    return f"nothing called {error} is in it" if isinstance(error, KeyError) else str(error)

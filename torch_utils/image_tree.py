@@ -257,6 +257,29 @@ class ImageTree:
 # A tree of pairs.
 
 
+def _has_pairs(folder: Path) -> bool:
+    return all((folder / spectrum.folder).is_dir() for spectrum in SPECTRA.values())
+
+
+def no_pairs(root: Path, folder: str) -> str:
+    """Why `root`, in which `folder` is not, is no dataset of pairs, and which one may be meant."""
+    if not root.is_dir():
+        return "is no folder or zip; VIS/ and NIR/ are needed" if root.exists() else "no such folder or zip"
+    near = [root.parent, *sorted(path for path in root.iterdir() if path.is_dir())]
+    meant = next((place for place in near if _has_pairs(place)), None)
+    advice = f"; {meant} may be meant" if meant else ""
+    return f"no folder {folder}/ in it (VIS/ and NIR/ are needed, in capitals){advice}"
+
+
+def refuse_among_pictures(folder: StrPath, option: str) -> None:
+    """Raises UserError for a place to write to that lies in a dataset's VIS/ or NIR/: pictures there would be its."""
+    place = Path(folder).resolve()
+    names = [spectrum.folder for spectrum in SPECTRA.values()]
+    for above in (place, *place.parents):
+        if above.name in names and _has_pairs(above.parent):
+            raise UserError(f"{option}: {folder}: lies among the pictures of {above.parent}; name a folder outside")
+
+
 class PairedTree:
     """`DATA/VIS` and `DATA/NIR` (or one zip of the same tree) with the same names in both.
 
@@ -266,7 +289,7 @@ class PairedTree:
 
     def __init__(self, root: StrPath, option: str = "--data") -> None:
         self.root = Path(root)
-        self._option = option
+        self.option = option
         self.trees = self._open_trees(option)
         self._check_partners(option)
         self.names = self.trees["vis"].names
@@ -282,7 +305,7 @@ class PairedTree:
 
     def description(self) -> dict[str, Any]:
         """What dataset.json beside VIS/ and NIR/ says; see `read_description`."""
-        return read_description(self.root, self._option)
+        return read_description(self.root, self.option)
 
     def content_digest(self) -> str:
         """SHA-256 of all names and bytes, as in dataset.json; reads every file."""
@@ -299,13 +322,15 @@ class PairedTree:
         inside_zip = self.root.suffix.lower() == ".zip" and self.root.is_file()
         for spectrum in SPECTRA.values():
             if not inside_zip and not (self.root / spectrum.folder).is_dir():
-                raise UserError(f"{option}: {self.root}: no folder {spectrum.folder}/ in it (VIS/ and NIR/ are needed)")
+                raise UserError(f"{option}: {self.root}: {no_pairs(self.root, spectrum.folder)}")
         return {name: ImageTree(self.root, prefix=one.folder, option=option) for name, one in SPECTRA.items()}
 
     def _check_partners(self, option: str) -> None:
         names = {spectrum: set(tree.names) for spectrum, tree in self.trees.items()}
         if not any(names.values()):
-            raise UserError(f"{option}: {self.root}: no PNG or JPEG pictures in VIS/ and NIR/")
+            inner = next((name for name in ImageTree(self.root, option=option).names if "/VIS/" in name), "")
+            advice = f", but in {inner.partition('VIS/')[0]}; they must lie at the top" if inner else ""
+            raise UserError(f"{option}: {self.root}: no PNG or JPEG pictures in VIS/ and NIR/{advice}")
         for own, other in (("vis", "nir"), ("nir", "vis")):
             if alone := sorted(names[own] - names[other]):
                 raise UserError(

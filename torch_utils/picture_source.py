@@ -140,6 +140,9 @@ def _open_tree(path: Path, spectrum: str, option: str) -> TreePictures:
     whole = ImageTree(path, option=option)
     folders = {name.split("/", 1)[0] for name in whole.names}
     paired = any(other.folder in folders for other in SPECTRA.values())
+    named = [name for name in folders if not paired and name.upper() in {other.folder for other in SPECTRA.values()}]
+    if named:  # else they would be taken for two people
+        raise UserError(f"{option}: {path}: {named[0]}/ in it; {named[0].upper()}/, in capitals, would be right")
     folder = SPECTRA[spectrum].folder
     if not paired and any(PLACE.fullmatch(name) for name in whole.names):
         return TreePictures(RenamedTree(path, folder, option), spectrum, by_folder=False, option=option)

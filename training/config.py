@@ -285,7 +285,10 @@ def _batch_gpu(options: TrainingOptions, preset: Preset, batch: int) -> int:
 def _check(options: TrainingOptions, data: DatasetFacts) -> None:
     resolution = data.resolution
     if resolution < 8 or resolution & (resolution - 1):
-        raise UserError(f"--data: {resolution}x{resolution} pictures; the side must be a power of two, at least 8")
+        raise UserError(
+            f"--data: {resolution}x{resolution} pictures; the side must be a power of two, at least 8, as "
+            "`dataset_tool.py prepare --resolution 256` makes it"
+        )
     if options.cfg not in PRESETS:
         raise UserError(f"--cfg: {options.cfg} is not one of {', '.join(PRESETS)}")
     if options.augpipe is not None and options.aug == "noaug":

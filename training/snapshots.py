@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from dnnlib.errors import UserError
-from dnnlib.files import StrPath, atomic_write_bytes
+from dnnlib.files import StrPath, atomic_write_bytes, require_file
 from torch_utils.distributed import to_device
 from torch_utils.image_tree import encode_png
 from torch_utils.images import image_grid, to_uint8
@@ -47,10 +47,10 @@ def load_generator(path: StrPath, device: torch.device | str = "cpu", option: st
     Raises UserError that names `option` and the file where it is neither.
     """
     where = f"{option}: {path}"
-    if not Path(path).is_file():
-        raise UserError(
-            f"{where}: no such file; a network-snapshot-*.safetensors of train.py or a released .pkl is needed"
-        )
+    wanted = "a network-snapshot-*.safetensors of train.py or a released .pkl is needed"
+    require_file(path, where, wanted)
+    if is_state(path):
+        raise UserError(f"{where}: a training state, or another file of torch.save; {wanted}")
     generator = import_generator(path, option)[0] if is_pickle(path) else _read_generator(path, where)
     return to_device(generator.eval().requires_grad_(False), device)
 
@@ -107,13 +107,22 @@ def is_state(path: StrPath) -> bool:
         return False
 
 
-def load_state(path: StrPath, option: str = "--resume") -> dict[str, Any]:
-    """Reads a state on the CPU; nothing in the file can run code. Raises UserError naming `option` and the file."""
+def check_state(path: StrPath, option: str = "--resume") -> None:
+    """Raises UserError naming `option` and the file for what, at a glance, is no training state."""
     where = f"{option}: {path}"
     if is_pickle(path):
         raise UserError(f"{where}: not a training state of ours; --init-from begins a new run with a released .pkl")
-    if not Path(path).is_file():
-        raise UserError(f"{where}: no such file; a training-state-*.pt of train.py, or latest, is needed")
+    require_file(path, where, "a training-state-*.pt of train.py, or latest, is needed")
+    if Path(path).suffix == ".safetensors":
+        raise UserError(
+            f"{where}: not a training state but a network; its training-state-*.pt, or --init-from, is needed"
+        )
+
+
+def load_state(path: StrPath, option: str = "--resume") -> dict[str, Any]:
+    """Reads a state on the CPU; nothing in the file can run code. Raises UserError naming `option` and the file."""
+    where = f"{option}: {path}"
+    check_state(path, option)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:

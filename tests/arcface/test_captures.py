@@ -117,7 +117,7 @@ def test_a_list_of_pairs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"", "line 1 must be"),
+        (b"", "is empty"),
         (b"a.png,d.bmp,7", "line 1 must be"),
         (b"vis,nir,identity\n", "no pair"),
         (b"vis,nir,identity\na.png,d.bmp,7\nb.png,7", "line 3: 2 columns"),

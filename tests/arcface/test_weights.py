@@ -170,7 +170,7 @@ def test_each_fault_is_one_line_that_names_it(public: Path, narrow: torch.nn.Mod
         (tmp_path / "none.pth", None, "no such file"),
         (cut, None, "truncated"),
         (cut_own, None, "truncated"),
-        (tmp_path / "other.safetensors", None, "no header"),
+        (tmp_path / "other.safetensors", None, "not a recognition model"),
         (tmp_path / "header.safetensors", None, "header is broken"),
         (write(tmp_path / "list.pth", [1, 2]), None, "not a state dict"),
         (write(tmp_path / "number.pth", {"a": 1}), None, "not a state dict"),

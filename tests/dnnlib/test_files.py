@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dnnlib import files
 from dnnlib.errors import UserError
 from dnnlib.files import (
     MOST_JSON,
@@ -94,3 +95,36 @@ def test_a_folder_below_a_file_is_refused_before_the_work(tmp_path: Path) -> Non
         with pytest.raises(UserError, match="--outdir: .*: cannot be made a folder, because .*file is a file"):
             check_folder(place, "--outdir")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no such file; a model is needed"),
+        (b"", "is empty; a model is needed"),
+        (b"\n<!DOCTYPE html><html><title>Quota exceeded</title>", "is a web page that a server sent instead"),
+        (b"<HTML>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "is a pointer of Git LFS"),
+    ],
+)
+def test_what_came_in_place_of_a_file_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "model.pth"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as refused:
+        files.require_file(path, f"--model: {path}", "a model is needed")
+    assert str(refused.value).startswith(f"--model: {path}: {words}")
+
+
+def test_a_file_and_no_folder_is_required(tmp_path: Path) -> None:
+    (tmp_path / "model.pth").write_bytes(b"\x80\x02")
+    files.require_file(tmp_path / "model.pth", "--model", "a model is needed")
+    with pytest.raises(UserError, match="--model: is a folder; a model is needed"):
+        files.require_file(tmp_path, "--model", "a model is needed")
+
+
+def test_json_that_is_none_says_what_it_is(tmp_path: Path) -> None:
+    for content, words in ((b"<html>", "is a web page"), (b"\xff\xfe", r"not JSON \(no text\)"), (b"", "is empty")):
+        (tmp_path / "a.json").write_bytes(content)
+        with pytest.raises(UserError, match=f"--a: .*a.json: {words}"):
+            files.read_json(tmp_path / "a.json", "--a")

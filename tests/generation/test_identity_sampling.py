@@ -217,7 +217,7 @@ def test_files_that_are_no_features_are_refused(tmp_path):
     assert "of shape [0, 12]" in refusal(path, rows[:0])
     assert "not an array" in refusal(path, np.array([[print]], dtype=object))
     path.write_bytes(b"")
-    assert "not an array" in refusal(path)
+    assert "is empty" in refusal(path)
     np.save(path, rows)
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])

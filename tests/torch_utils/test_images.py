@@ -24,10 +24,12 @@ from torch_utils.image_tree import (
     decode_image,
     encode_png,
     exif_orientation,
+    refuse_among_pictures,
     split_name,
 )
 from torch_utils.images import from_uint8, image_grid, to_uint8
 from torch_utils.pair_check import check_pairs
+from torch_utils.picture_source import open_pictures
 from torch_utils.streams import derived_seed, stream
 
 
@@ -293,3 +295,47 @@ def test_streams_are_repeatable_and_their_own() -> None:
     others = [stream(1, "a", 3), stream(1, "b", 2), stream(2, "a", 2), stream(1, "a"), stream(1, "a", 2, 0)]
     assert len({generator.random() for generator in [stream(1, "a", 2), *others]}) == 6
     assert derived_seed(1, "a", 2) == derived_seed(1, "a", 2) < 2**63
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    for folder, channels in (("VIS", 3), ("NIR", 1)):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        (tmp_path / "set" / folder / "0_0.png").write_bytes(encode_png(np.zeros((8, 8, channels), np.uint8)))
+    return tmp_path / "set"
+
+
+def test_a_folder_beside_the_dataset_is_told_which_is_meant(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_bytes(b"x")
+    for place, words in (
+        (dataset / "VIS", f"; {dataset} may be meant"),
+        (tmp_path, f"; {dataset} may be meant"),
+        (tmp_path / "nowhere", "nowhere: no such folder or zip"),
+        (tmp_path / "file.txt", "file.txt: is no folder or zip"),
+    ):
+        with pytest.raises(UserError, match=words):
+            PairedTree(place)
+
+
+def test_a_zip_with_the_dataset_one_folder_down_says_so(dataset: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in dataset.glob("*/*.png"):
+            archive.write(path, f"mine/{path.parent.name}/{path.name}")
+    with pytest.raises(UserError, match="but in mine/; they must lie at the top"):
+        PairedTree(tmp_path / "a.zip")
+
+
+def test_nothing_is_written_among_the_pictures_of_a_dataset(dataset: Path, tmp_path: Path) -> None:
+    for place in (dataset / "VIS", dataset / "NIR" / "runs" / "a"):
+        with pytest.raises(UserError, match="--outdir: .* lies among the pictures of"):
+            refuse_among_pictures(place, "--outdir")
+    for place in (dataset, dataset / "runs", tmp_path / "VIS"):
+        refuse_among_pictures(place, "--outdir")
+
+
+def test_lower_case_folders_are_not_taken_for_people(dataset: Path) -> None:
+    for folder in ("VIS", "NIR"):
+        (dataset / folder).rename(dataset / f"{folder.lower()}_")
+        (dataset / f"{folder.lower()}_").rename(dataset / folder.lower())
+    with pytest.raises(UserError, match="in capitals, would be right"):
+        open_pictures(dataset, "vis")
