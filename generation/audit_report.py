@@ -169,7 +169,8 @@ def _people_words(figures: dict[str, Any]) -> list[Verdict]:
             f"{theirs['diversity_cosine']:.3f}; {ours['diversity_pixels']:.1f} and {theirs['diversity_pixels']:.1f} "
             "grey levels by their pixels."
         )
-        words.append(("look" if share < 0.5 else "fine", f"{share:.0%} of the diversity of real people", text))
+        text += " So much more may mean that a person changes." if share > 1.5 else ""
+        words.append(("fine" if 0.5 <= share <= 1.5 else "look", f"{share:.0%} of the diversity of real people", text))
     return words
 
 
