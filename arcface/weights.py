@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -164,7 +165,9 @@ def read_checkpoint(data: bytes, where: str) -> Any:
     Raises UserError, starting with `where`, for a file that is truncated, no PyTorch file, or wants more than that.
     """
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's doubts about other protocols of pickles, between our lines
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         advice = "torch.save(model.state_dict(), FILE) writes weights alone"
         raise UserError(f"{where}: refused: not a file of weights only, or no PyTorch file at all; {advice}") from error
