@@ -131,7 +131,7 @@ WHOLE = network().SerializeToString()
     ("content", "words"),
     [
         (WHOLE[:-200], "truncated or not an ONNX model"),
-        (b"", "truncated or not an ONNX model"),
+        (b"", "is empty; a recognition model"),
         (b"\x93NUMPY not a model at all", "truncated or not an ONNX model"),
         (external("/etc/passwd", inside=False), "lie in other files"),
         (external("model.bin", inside=True), "lie in other files"),
