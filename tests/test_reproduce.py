@@ -248,7 +248,8 @@ def test_signals_reach_the_stage(fakes: Path, tmp_path: Path, number: int, statu
     waiting = "import pathlib, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
     waiting += "pathlib.Path('waiting').touch()\ntime.sleep(60)\n"
     (fakes / "train.py").write_text(waiting)
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); import pathlib, reproduce; "
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's & ignores it
+    program += f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); import pathlib, reproduce; "
     program += f"import commands.reproduce as work; work.SCRIPTS = pathlib.Path({str(fakes)!r}); reproduce.main()"
     out = tmp_path / "out"
     child = subprocess.Popen([sys.executable, "-c", program, "--outdir", str(out)], stderr=subprocess.PIPE, text=True)
