@@ -16,7 +16,7 @@ THRESHOLDS = FOLDER / "thresholds.json"
 # Options that depend on the generator, where the user leaves them open: for the user's own, as the paper has them, and
 # for the pretrained one.
 DEFAULTS: dict[str, Any] = {"identities": "random", "truncation": 0.7}
-SUITED: dict[str, Any] = {"identities": "real-like", "truncation": 1.0}
+SUITED: dict[str, Any] = {"identities": "real-like", "truncation": 0.85}
 
 
 def settled(options: dict[str, Any]) -> dict[str, Any]:
