@@ -18,9 +18,10 @@ from dnnlib.cli import Command
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
+ARRAYS = "_arcbifacegan_root={root}\n_arcbifacegan_python={python}\n_arcbifacegan_scripts=({scripts})\n"
 SETTINGS = {
-    "bash": "_arcbifacegan_root={root}\n_arcbifacegan_python={python}\n_arcbifacegan_scripts=({scripts})\n",
-    "zsh": "_arcbifacegan_root={root}\n_arcbifacegan_python={python}\n_arcbifacegan_scripts=({scripts})\n",
+    "bash": ARRAYS,
+    "zsh": ARRAYS,
     "fish": "set -g __arcbifacegan_root {root}\nset -g __arcbifacegan_python {python}\n"
     "set -g __arcbifacegan_scripts {scripts}\n",
 }

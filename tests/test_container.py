@@ -70,7 +70,7 @@ def test_all_code_enters_the_image_and_nothing_that_git_does_not_know() -> None:
     if not known:
         pytest.skip("this is no git checkout")
     assert code & known - {"tests", "bench"} <= set(allowed())
-    assert set(allowed()) <= known | {"pretrained"}
+    assert set(allowed()) <= known
     assert not any(fnmatch(name, pattern) for name in ("out", "data", "runs", ".git", ".venv") for pattern in allowed())
 
 
